@@ -1,0 +1,91 @@
+"""Multiply-adds (MACs) of convolutions and decompositions, from shapes."""
+
+import math
+
+from tfcompress.convolution import Primitives
+
+
+def dense_macs(kernel_shape, convolution, size):
+    """Multiply-adds of a whole kernel on one image.
+
+    Args:
+        kernel_shape: `(h, w, in / groups, out)`.
+        convolution: a `Convolution`.
+        size: `(height, width)` of the input.
+    """
+    output = convolution.output_size(size, kernel_shape[:2])
+    return math.prod(output) * math.prod(kernel_shape)
+
+
+def factorized_macs(decomposition, convolution, size):
+    """Multiply-adds of contracting one image factor by factor."""
+    counter = MacCounter(convolution)
+    channels = decomposition.kernel_shape[2] * convolution.groups
+    decomposition.apply(counter, (*size, channels), decomposition.factor_shapes)
+    return counter.total()
+
+
+class MacCounter(Primitives):
+    """Adds up the multiply-adds of a contraction run on shapes.
+
+    Images are `(height, width, channels)` tuples, factors are shapes.
+    """
+
+    def __init__(self, geometry, counts=None):
+        self._geometry = geometry
+        self._counts = [] if counts is None else counts
+
+    @property
+    def geometry(self):
+        return self._geometry
+
+    def total(self):
+        """Multiply-adds per image so far."""
+        return sum(self._counts)
+
+    def at(self, geometry):
+        return MacCounter(geometry, self._counts)
+
+    def contract(self, equation, x, factor, modes):
+        groups = self.geometry.groups
+        inputs, factor_modes, outputs = equation.replace("->", ",").split(",")
+        shape = factor[groups > 1 :]
+        sizes = dict(zip(inputs + factor_modes, (*modes, *shape), strict=True))
+        self._counts.append(x[0] * x[1] * groups * math.prod(sizes.values()))
+        return *x[:2], groups * math.prod(sizes[i] for i in outputs)
+
+    def shared(self, x, factor, copies):
+        shape = factor[self.geometry.groups > 1 :]
+        outputs = math.prod(shape[3:])
+        size = self.geometry.output_size(x[:2], shape[:2])
+        groups = self.geometry.groups
+        self._counts.append(
+            math.prod(size) * groups * copies * math.prod(shape)
+        )
+        return *size, groups * copies * outputs
+
+    def subsample(self, x, steps):
+        return -(-x[0] // steps[0]), -(-x[1] // steps[1]), x[2]
+
+    def _shape(self, factor):
+        return factor
+
+    def _reshape(self, factor, shape):
+        return shape
+
+    def _size(self, x):
+        return x[:2]
+
+    def _pad(self, x, pads):
+        return x[0] + sum(pads[0]), x[1] + sum(pads[1]), x[2]
+
+    def _conv(self, x, kernel, geometry):
+        size = geometry.output_size(x[:2], kernel[:2])
+        self._counts.append(math.prod(size) * math.prod(kernel))
+        return *size, kernel[3]
+
+    def _depthwise_conv(self, x, kernel, geometry):
+        return self._conv(x, (*kernel[:2], 1, kernel[2]), geometry)
+
+    def _merge_groups(self, factor):
+        return *factor[1:-1], factor[0] * factor[-1]

@@ -1,0 +1,219 @@
+"""What every decomposition knows about the kernel that it replaces."""
+
+import abc
+import dataclasses
+import functools
+import math
+import typing
+
+import numpy as np
+from keras import ops
+
+from tfcompress import einsum
+from tfcompress.convolution import merge_groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Decomposition(abc.ABC):
+    """One kernel stored as small factors.
+
+    A frozen value: it says how a kernel of `kernel_shape` is stored at the
+    given `ranks`, and holds no weights. The layer that uses it owns them. The
+    kernel of a dense layer is that of a 1 x 1 convolution, the kernel of a
+    one-dimensional convolution is `(k, 1, in, out)`.
+
+    A grouped convolution is so many independent kernels of equal shape. Each
+    is decomposed for itself; every factor then has a leading group axis.
+
+    Args:
+        kernel_shape: `(height, width, in / groups, out)`.
+        ranks: one positive integer per bond.
+        groups: number of channel groups.
+
+    Raises:
+        ValueError: if the number of ranks is wrong, or a rank is larger than
+            the unfolding it belongs to can hold.
+    """
+
+    kernel_shape: tuple
+    ranks: tuple
+    groups: int = 1
+
+    # The einsum of the factors, in the order of `factor_shapes`.
+    equation: typing.ClassVar[str]
+    # One name per rank, for messages and tables.
+    rank_names: typing.ClassVar[tuple]
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernel_shape", tuple(self.kernel_shape))
+        object.__setattr__(self, "ranks", tuple(int(r) for r in self.ranks))
+        name, expected = type(self).__name__, len(self.rank_names)
+        if len(self.ranks) != expected:
+            raise ValueError(
+                f"`ranks` of {name} must be {expected} integers "
+                f"({', '.join(self.rank_names)}). Received: {self.ranks}"
+            )
+        if self.kernel_shape[3] % self.groups:
+            raise ValueError(
+                f"`groups` must divide the {self.kernel_shape[3]} output "
+                f"channels of the kernel. Received: {self.groups}"
+            )
+        feasible = self.clip_ranks(self.block_shape, self.ranks)
+        if min(self.ranks) < 1 or self.ranks != feasible:
+            raise ValueError(
+                f"`ranks` are not feasible for a {name} of a kernel of shape "
+                f"{self.kernel_shape}. Received: {self.ranks}, the nearest "
+                f"feasible are {feasible}"
+            )
+
+    @classmethod
+    def for_kernel(cls, kernel_shape, dense=False):
+        """The class that stands in for this one on such a kernel.
+
+        Methods that only split the image axes off have nothing to do where
+        there are none; they name another class for 1 x 1 and dense kernels.
+        """
+        return cls
+
+    @classmethod
+    @abc.abstractmethod
+    def clip_ranks(cls, block_shape, ranks):
+        """`ranks`, each at least 1 and at most what is of use.
+
+        The law: with ranks clipped from above the largest, `reconstruct` of
+        `decompose` gives the kernel back, and clipping twice changes nothing.
+        """
+
+    @classmethod
+    def max_ranks(cls, block_shape):
+        """The smallest ranks at which every kernel is stored exactly."""
+        return cls.clip_ranks(
+            block_shape, (math.prod(block_shape),) * len(cls.rank_names)
+        )
+
+    @classmethod
+    def rank_weights(cls, block_shape):
+        """How large the ranks are relative to each other under a budget."""
+        return cls.max_ranks(block_shape)
+
+    @property
+    def block_shape(self):
+        """Shape of the kernel of one group, `(h, w, in, out)`."""
+        h, w, c, n = self.kernel_shape
+        return h, w, c, n // self.groups
+
+    @property
+    @abc.abstractmethod
+    def block_factor_shapes(self):
+        """Dictionary from name to shape of one group's factors."""
+
+    @property
+    def factor_shapes(self):
+        """Dictionary from factor name to shape, in the order of `equation`."""
+        lead = (self.groups,) if self.groups > 1 else ()
+        return {
+            name: (*lead, *shape)
+            for name, shape in self.block_factor_shapes.items()
+        }
+
+    @property
+    def num_params(self):
+        """Number of parameters of all factors."""
+        return sum(math.prod(shape) for shape in self.factor_shapes.values())
+
+    @property
+    def kept_share(self):
+        """Parameters relative to the dense kernel."""
+        return self.num_params / math.prod(self.kernel_shape)
+
+    def decompose(self, kernel):
+        """Factors that approximate a kernel.
+
+        Args:
+            kernel: NumPy array of `kernel_shape`.
+
+        Returns:
+            Dictionary from factor name to a NumPy array of `factor_shapes`.
+        """
+        if tuple(kernel.shape) != self.kernel_shape:
+            raise ValueError(
+                f"`kernel` must have the shape {self.kernel_shape}. "
+                f"Received: {tuple(kernel.shape)}"
+            )
+        h, w, c, n = self.block_shape
+        blocks = kernel.reshape(h, w, c, self.groups, n)
+        parts = [
+            self.decompose_block(np.ascontiguousarray(blocks[..., g, :]))
+            for g in range(self.groups)
+        ]
+        if self.groups == 1:
+            return {name: parts[0][name] for name in self.factor_shapes}
+        return {
+            name: np.stack([part[name] for part in parts])
+            for name in self.factor_shapes
+        }
+
+    @abc.abstractmethod
+    def decompose_block(self, kernel):
+        """NumPy factors of the NumPy kernel of one group."""
+
+    @functools.cached_property
+    def _rebuild_plan(self):
+        terms, output = self.equation.split("->")
+        if self.groups > 1:
+            terms = ",".join("G" + term for term in terms.split(","))
+            output = "G" + output
+        return einsum.plan(
+            f"{terms}->{output}", tuple(self.factor_shapes.values())
+        )
+
+    @property
+    def rebuild_macs(self):
+        """Multiply-adds of `reconstruct`."""
+        return self._rebuild_plan.macs
+
+    def reconstruct(self, factors):
+        """The kernel, of `kernel_shape`, that `factors` stand for.
+
+        Args:
+            factors: dictionary from factor name to array; NumPy arrays give a
+                NumPy array, tensors and variables a tensor.
+        """
+        values = [factors[name] for name in self.factor_shapes]
+        if all(isinstance(value, np.ndarray) for value in values):
+            xp, product = np, functools.partial(np.einsum, optimize=True)
+        else:
+            xp, product = ops, ops.einsum
+        kernel = self._rebuild_plan.run(values, product)
+        if self.groups == 1:
+            return xp.reshape(kernel, self.kernel_shape)
+        blocks = xp.reshape(kernel, (self.groups, *self.block_shape))
+        return merge_groups(blocks, xp)
+
+    def apply(self, primitives, x, factors):
+        """Convolves images with the factors, one after the other.
+
+        The law: the result equals `primitives.geometry.dense` of `x` with the
+        reconstructed kernel.
+
+        Args:
+            primitives: an interpreter of the primitives, such as a
+                `Convolution`.
+            x: what that interpreter takes for images.
+            factors: dictionary from factor name to what it takes for factors.
+        """
+        geometry = primitives.geometry
+        steps = geometry.idle_strides(self.kernel_shape[:2])
+        if steps != (1, 1):
+            rest = tuple(
+                s // t for s, t in zip(geometry.strides, steps, strict=True)
+            )
+            x = primitives.subsample(x, steps)
+            primitives = primitives.at(
+                dataclasses.replace(geometry, strides=rest)
+            )
+        return self.contract(primitives, x, factors)
+
+    @abc.abstractmethod
+    def contract(self, conv, x, factors):
+        """The chain of primitives that `apply` runs."""

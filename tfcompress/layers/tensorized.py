@@ -1,0 +1,247 @@
+"""Keras layers whose kernel is stored as factors."""
+
+import abc
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfcompress import decompositions
+from tfcompress.costs import dense_macs, factorized_macs
+from tfcompress.factorization import choose
+from tfcompress.initialization import factor_initializers
+from tfcompress.ranks import check_rate
+
+IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
+
+# Stands in for an image size that is not known when a layer is built.
+NOMINAL_SIZE = 32
+
+
+class Tensorized(keras.layers.Layer, abc.ABC):
+    """What the tensorized layers share: factors, bias and activation.
+
+    The layer owns the weights and leaves the maths to its `decomposition`.
+
+    Args:
+        units: number of outputs.
+        method: name of the decomposition, one of `tfcompress.methods()`.
+        rate: share of the dense kernel's parameters to keep, in (0, 1].
+        ranks: an integer or a tuple of them, instead of `rate`.
+        implementation: `"factorized"` contracts the inputs factor by factor,
+            `"reconstructed"` rebuilds the kernel at each call, `"auto"` takes
+            the one with fewer multiply-adds per image. The choice is made
+            once, in `build`, and is seen in `chosen_implementation`.
+        kernel_regularizer: acts on the reconstructed kernel.
+        kernel_constraint: must be None, factors cannot keep one.
+
+    The other arguments are those of the stock layer.
+    """
+
+    def __init__(
+        self,
+        units,
+        method="tucker",
+        rate=None,
+        ranks=None,
+        implementation="auto",
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if (rate is None) == (ranks is None):
+            raise ValueError(
+                "Exactly one of `rate` and `ranks` must be given. "
+                f"Received: rate={rate!r}, ranks={ranks!r}"
+            )
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"`implementation` must be one of {IMPLEMENTATIONS}. "
+                f"Received: {implementation!r}"
+            )
+        if kernel_constraint is not None:
+            raise ValueError(
+                "`kernel_constraint` cannot be kept by a factorized kernel; "
+                f"leave it out. Received: {kernel_constraint!r}"
+            )
+        self.units = units
+        self.method = decompositions.resolve(method)
+        self.rate = None if rate is None else check_rate(rate)
+        self.ranks = _as_tuple(ranks)
+        self.implementation = implementation
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.decomposition = None
+        self.chosen_implementation = None
+        self.factors = {}
+        self.bias = None
+
+    @property
+    @abc.abstractmethod
+    def convolution(self):
+        """The `Convolution` that the layer carries out."""
+
+    @property
+    @abc.abstractmethod
+    def keras_kernel_shape(self):
+        """Shape of the kernel in the layout of the stock layer."""
+
+    def image_size(self, input_shape):
+        """Height and width that the convolution sees for an input shape."""
+        return self.convolution.spatial_shape(tuple(input_shape))
+
+    def reconstruct(self):
+        """The dense kernel in the layout of the stock layer, as a tensor."""
+        kernel = self.decomposition.reconstruct(self.factors)
+        return ops.reshape(kernel, self.keras_kernel_shape)
+
+    def assign_kernel(self, kernel):
+        """Sets the factors to those of a dense kernel.
+
+        Args:
+            kernel: NumPy array in the layout of the stock layer.
+        """
+        kernel = np.asarray(kernel).reshape(self.decomposition.kernel_shape)
+        self.assign_factors(self.decomposition.decompose(kernel))
+
+    def assign_factors(self, factors):
+        """Sets the factors to NumPy arrays, by name."""
+        for name, variable in self.factors.items():
+            variable.assign(factors[name])
+
+    def compute_macs(self, input_shape):
+        """Multiply-adds per example, as the layer is computed.
+
+        A reconstructed kernel costs `decomposition.rebuild_macs` besides,
+        once for a whole batch.
+        """
+        size = self.image_size(input_shape)
+        if self.chosen_implementation == "factorized":
+            return factorized_macs(self.decomposition, self.convolution, size)
+        return dense_macs(
+            self.decomposition.kernel_shape, self.convolution, size
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "method": self.method,
+            # Once built the ranks are fixed, whatever later versions would
+            # make of the rate.
+            "rate": self.rate if self.decomposition is None else None,
+            "ranks": self.ranks,
+            "implementation": self.implementation,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": keras.initializers.serialize(
+                self.bias_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+            "bias_regularizer": keras.regularizers.serialize(
+                self.bias_regularizer
+            ),
+            "bias_constraint": keras.constraints.serialize(
+                self.bias_constraint
+            ),
+        }
+
+    def _build(self, kernel_shape, input_shape, dense=False):
+        self.decomposition = choose(
+            self.method,
+            kernel_shape,
+            rate=self.rate,
+            ranks=self.ranks,
+            dense=dense,
+            groups=self.convolution.groups,
+        )
+        self.ranks = self.decomposition.ranks
+        self.chosen_implementation = self._choose_implementation(input_shape)
+        initializers = factor_initializers(
+            self.decomposition, self.kernel_initializer
+        )
+        self.factors = {
+            name: self.add_weight(
+                name=name, shape=shape, initializer=initializers[name]
+            )
+            for name, shape in self.decomposition.factor_shapes.items()
+        }
+        if self.kernel_regularizer is not None:
+            first = next(iter(self.factors.values()))
+            first.regularizer = _KernelRegularizer(self)
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def _choose_implementation(self, input_shape):
+        if self.implementation != "auto":
+            return self.implementation
+        convolution, kernel = self.convolution, self.decomposition.kernel_shape
+        reach = [
+            d * (k - 1) + 1
+            for d, k in zip(convolution.dilation_rate, kernel, strict=False)
+        ]
+        size = tuple(
+            max(NOMINAL_SIZE, r) if n is None else n
+            for n, r in zip(self.image_size(input_shape), reach, strict=True)
+        )
+        factorized = factorized_macs(self.decomposition, convolution, size)
+        if factorized <= dense_macs(kernel, convolution, size):
+            return "factorized"
+        return "reconstructed"
+
+    def _convolve(self, x):
+        """The convolution of images, without the bias."""
+        if self.chosen_implementation == "factorized":
+            return self.decomposition.apply(self.convolution, x, self.factors)
+        kernel = self.decomposition.reconstruct(self.factors)
+        return self.convolution.dense(x, kernel)
+
+    def _finish(self, x, channel_axis=-1):
+        """Adds the bias and applies the activation."""
+        if self.use_bias:
+            shape = [1] * len(x.shape)
+            shape[channel_axis] = self.units
+            x = x + ops.reshape(self.bias, shape)
+        return self.activation(x)
+
+
+class _KernelRegularizer(keras.regularizers.Regularizer):
+    """Applies a regularizer to the kernel that a layer's factors stand for.
+
+    It hangs on one factor so that Keras counts it once, however often the
+    layer is called. The layer's own config records the regularizer.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __call__(self, x):
+        return self.layer.kernel_regularizer(self.layer.reconstruct())
+
+
+def _as_tuple(ranks):
+    if ranks is None:
+        return None
+    return tuple(ranks) if isinstance(ranks, (tuple, list)) else (ranks,)
