@@ -1,0 +1,121 @@
+"""ImageNet as TFRecords in the official layout.
+
+Files are train-00000-of-01024 ... and validation-00000-of-00128 ...; other
+numbers of files work too. A record has image/encoded (JPEG), image/class/label
+(1..1000; 0 stands for the background) and image/object/bbox/{xmin,...}.
+"""
+
+import os
+
+import tensorflow as tf
+
+from tfcompress.datasets import preprocessing, records
+
+NUM_CLASSES = 1001
+
+_PREFIXES = {"train": "train", "test": "validation"}
+# Number of files of the complete data -> number of images.
+_OFFICIAL = {"train": (1024, 1_281_167), "test": (128, 50_000)}
+_BOX_KEYS = tuple(
+    f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax")
+)
+
+
+def load(
+    data_dir,
+    image_size=preprocessing.CROP_SIZE,
+    preprocess=preprocessing.imagenet,
+):
+    """ImageNet, or other data in its layout, as a source.
+
+    Args:
+        data_dir: The folder of the TFRecord files.
+        image_size: Height and width of the images.
+        preprocess: Function (jpeg, boxes, seed, size) as in `RecordSource`.
+
+    Returns:
+        A `Source` of images with labels 1..1000 in 1001 classes.
+
+    Raises:
+        ValueError: If there are no files or some are missing.
+    """
+    files = {split: find_files(data_dir, split) for split in _PREFIXES}
+    return records.RecordSource(
+        "imagenet",
+        files,
+        {
+            split: examples
+            for split, (count, examples) in _OFFICIAL.items()
+            if len(files[split]) == count
+        },
+        NUM_CLASSES,
+        parse,
+        preprocess,
+        image_size,
+    )
+
+
+def find_files(data_dir, split):
+    """The files of one split.
+
+    Args:
+        data_dir: The folder of the TFRecord files.
+        split: "train" or "test" (whose files are called validation).
+
+    Returns:
+        The sorted paths.
+
+    Raises:
+        ValueError: If there are none, or not all that their names promise.
+    """
+    prefix = _PREFIXES[split]
+    pattern = os.path.join(data_dir, f"{prefix}-?????-of-?????")
+    files = sorted(tf.io.gfile.glob(pattern))
+    if not files:
+        raise ValueError(
+            f"no ImageNet file matches {pattern}; `data_dir` must be the "
+            "folder of the TFRecords"
+        )
+    found = {os.path.basename(path) for path in files}
+    total = int(files[0].rpartition("-")[2])
+    promised = {f"{prefix}-{i:05d}-of-{total:05d}" for i in range(total)}
+    if found != promised:
+        raise ValueError(
+            f"ImageNet files {pattern} must be one complete set of {total}; "
+            f"{min(found ^ promised)} is missing or too many"
+        )
+    return files
+
+
+def parse(record):
+    """Takes an ImageNet record apart.
+
+    Args:
+        record: String tensor, a serialized `tf.train.Example`.
+
+    Returns:
+        jpeg: String tensor.
+        boxes: float32 (1, n, 4), (top, left, bottom, right) within 0..1.
+        label: int32 in 1..1000.
+
+    Raises:
+        tf.errors.InvalidArgumentError: When run on a record without image or
+            label, or with a label out of range.
+    """
+    features = tf.io.parse_single_example(
+        record,
+        {
+            "image/encoded": tf.io.FixedLenFeature([], tf.string),
+            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+            **{key: tf.io.VarLenFeature(tf.float32) for key in _BOX_KEYS},
+        },
+    )
+    label = features["image/class/label"]
+    valid = tf.logical_and(label >= 1, label < NUM_CLASSES)
+    check = tf.debugging.Assert(
+        valid, [f"image/class/label is not in 1..{NUM_CLASSES - 1}:", label]
+    )
+    with tf.control_dependencies([check] if check is not None else []):
+        label = tf.cast(label, tf.int32)
+    boxes = [tf.sparse.to_dense(features[key]) for key in _BOX_KEYS]
+    return features["image/encoded"], tf.stack(boxes, axis=-1)[None], label
