@@ -1,0 +1,1 @@
+"""The programs, one small file each: `python -m tfcompress.cli.NAME --help`."""

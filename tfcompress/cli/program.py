@@ -1,0 +1,49 @@
+"""Running an absl program as its users expect it.
+
+A wrong flag or a bad input ends in one line on standard error and exit code
+1; `--debug` shows where it came from.
+"""
+
+import sys
+
+from absl import app, flags, logging
+
+_DEBUG = flags.DEFINE_bool(
+    "debug", False, "Show the whole traceback of an error."
+)
+
+
+def run(main):
+    """Parses the flags and calls `main()`; never returns."""
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv):
+        try:
+            app.run(lambda argv: None)
+        except SystemExit:
+            # absl exits with 1 after help that was asked for.
+            sys.exit(0)
+    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+
+
+def _parse_flags(argv):
+    try:
+        return flags.FLAGS(argv, known_only=False)
+    except flags.Error as error:
+        _fail(" ".join(str(error).split()))
+
+
+def _guarded(main, argv):
+    if len(argv) > 1:
+        _fail(f"unexpected arguments: {' '.join(argv[1:])}")
+    # Progress goes to standard output; the log is for the log file.
+    logging.use_absl_handler()
+    try:
+        main()
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        if _DEBUG.value:
+            raise
+        _fail(" ".join(str(error).split()))
+
+
+def _fail(message):
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(1)

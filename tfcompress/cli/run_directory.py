@@ -1,0 +1,87 @@
+"""The folder of one run: its settings, its results, and no lost work."""
+
+import json
+import pathlib
+
+from tfcompress.files import read_json, write_json
+
+_SETTINGS, _RESULTS = "settings.json", "results.json"
+
+
+class RunDirectory:
+    """A folder that belongs to one set of settings.
+
+    A run in an existing folder goes on from what is there. If the folder was
+    made with other settings the run is refused, so that results of different
+    runs are never mixed and nothing is overwritten. With `overwrite` the old
+    folder is moved aside, never deleted.
+
+    Args:
+        path: the folder.
+        settings: dictionary of JSON values that the results depend on.
+        overwrite: start anew where a folder of other settings exists.
+        writer: whether this process writes (one worker of several does).
+
+    Raises:
+        ValueError: if the folder holds a run with other settings, or files
+            that no run made.
+    """
+
+    def __init__(self, path, settings, overwrite=False, writer=True):
+        self.path = pathlib.Path(path)
+        # As they will be read back: tuples become lists, keys strings.
+        self.settings = json.loads(json.dumps(settings))
+        self.writer = writer
+        fault = self._fault()
+        if fault and not (overwrite and writer):
+            raise ValueError(
+                f"{self.path} {fault}; choose another `--output_dir`, or "
+                "pass `--overwrite` to move the old folder aside"
+            )
+        if not writer:
+            return
+        if fault:
+            self.path.rename(_free_name(self.path))
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / _SETTINGS).exists():
+            write_json(self.path / _SETTINGS, self.settings)
+
+    def file(self, name):
+        """Path of a file in the folder."""
+        return self.path / name
+
+    @property
+    def results(self):
+        """What `finish` recorded, or None before that."""
+        return read_json(self.path / _RESULTS)
+
+    def finish(self, results):
+        """Records the results; the run counts as done from then on."""
+        if self.writer:
+            write_json(self.path / _RESULTS, results)
+
+    def _fault(self):
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return None
+        old = read_json(self.path / _SETTINGS)
+        if old is None:
+            return f"exists and is not a run's folder (no {_SETTINGS})"
+        keys = sorted(
+            k
+            for k in {*old, *self.settings}
+            if old.get(k) != self.settings.get(k)
+        )
+        if not keys:
+            return None
+        changes = ", ".join(
+            f"{k}: {old.get(k)!r} there, {self.settings.get(k)!r} asked"
+            for k in keys
+        )
+        return f"holds a run with other settings ({changes})"
+
+
+def _free_name(path):
+    number = 1
+    while (moved := path.with_name(f"{path.name}.old{number}")).exists():
+        number += 1
+    return moved
