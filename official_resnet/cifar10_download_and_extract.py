@@ -7,6 +7,7 @@ all: a broken download or a wrong checksum leaves nothing behind.
 """
 
 import hashlib
+import http.client
 import os
 import sys
 import tarfile
@@ -78,15 +79,20 @@ def _download(url, path):
     """Saves `url` at `path`; returns the MD5 checksum of what was received."""
     digest = hashlib.md5(usedforsecurity=False)
     progress = _Progress(os.path.basename(url))
-    with (
-        urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
-        open(path, "wb") as file,
-    ):
-        total = int(response.headers.get("Content-Length") or 0)
-        while chunk := response.read(_CHUNK_BYTES):
-            file.write(chunk)
-            digest.update(chunk)
-            progress.update(file.tell(), total)
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
+            open(path, "wb") as file,
+        ):
+            total = int(response.headers.get("Content-Length") or 0)
+            while chunk := response.read(_CHUNK_BYTES):
+                file.write(chunk)
+                digest.update(chunk)
+                progress.update(file.tell(), total)
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(
+            f"cannot download {url} ({error}); give another address with --url"
+        ) from error
     progress.finish()
     return digest.hexdigest()
 

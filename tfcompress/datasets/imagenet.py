@@ -112,10 +112,9 @@ def parse(record):
     )
     label = features["image/class/label"]
     valid = tf.logical_and(label >= 1, label < NUM_CLASSES)
-    check = tf.debugging.Assert(
+    tf.debugging.Assert(
         valid, [f"image/class/label is not in 1..{NUM_CLASSES - 1}:", label]
     )
-    with tf.control_dependencies([check] if check is not None else []):
-        label = tf.cast(label, tf.int32)
     boxes = [tf.sparse.to_dense(features[key]) for key in _BOX_KEYS]
-    return features["image/encoded"], tf.stack(boxes, axis=-1)[None], label
+    boxes = tf.stack(boxes, axis=-1)[None]
+    return features["image/encoded"], boxes, tf.cast(label, tf.int32)

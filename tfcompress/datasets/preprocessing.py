@@ -123,4 +123,5 @@ def _central_crop(image, size):
 def _resize(image, shape):
     # The published networks were trained on TF1's bilinear resize, whose grid
     # has no half-pixel centres; today's `tf.image.resize` shifts the image.
-    return tf.compat.v1.image.resize(image, shape)
+    # It keeps integers when there is nothing to resize, hence the cast.
+    return tf.compat.v1.image.resize(tf.cast(image, tf.float32), shape)

@@ -4,6 +4,7 @@ That package is optional. Nothing is downloaded here: errors say how to prepare
 the data.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from tfcompress.datasets import (
@@ -13,6 +14,8 @@ from tfcompress.datasets import (
     preprocessing,
     records,
 )
+
+_READ_AT_ONCE = 1000
 
 
 def load_cifar10(data_dir=None, preprocess=preprocessing.cifar10):
@@ -34,11 +37,13 @@ def load_cifar10(data_dir=None, preprocess=preprocessing.cifar10):
 
     def read(split):
         try:
-            dataset = builder.as_dataset(split=split, batch_size=-1)
+            dataset = builder.as_dataset(
+                split=split, batch_size=_READ_AT_ONCE, as_supervised=True
+            )
         except AssertionError as error:
             raise _not_prepared(builder) from error
-        arrays = package.as_numpy(dataset)
-        return arrays["image"], arrays["label"]
+        images, labels = zip(*package.as_numpy(dataset), strict=True)
+        return np.concatenate(images), np.concatenate(labels)
 
     return memory.MemorySource(
         "tfds/cifar10",
