@@ -51,7 +51,8 @@ class TensorRing(Decomposition):
 
     @classmethod
     def rank_weights(cls, block_shape):
-        return 1, 1, 1
+        # Measured on trained 3 x 3 kernels: lower error than equal ranks.
+        return 1, 2, 4
 
     @property
     def block_factor_shapes(self):
