@@ -6,19 +6,15 @@ import pathlib
 import numpy as np
 import pytest
 
-tf = pytest.importorskip("tensorflow")
-
-import small_records  # noqa: E402
-
-from tfcompress import datasets  # noqa: E402
-from tfcompress.datasets import cifar10  # noqa: E402
+# TensorFlow is imported where it is used: without it the test modules are
+# skipped, and this file must still load.
 
 # Records a file: uneven, as real files are.
 IMAGENET_FILES = {"train": (7, 4, 9, 6, 5), "validation": (5, 8, 4)}
 
 
 @pytest.fixture(scope="session")
-def shared_data():
+def shared():
     """Real data beside the repository; tests that need them skip without."""
     root = pathlib.Path(__file__).resolve().parents[2]
     folder = pathlib.Path(
@@ -26,12 +22,14 @@ def shared_data():
     )
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data in {folder}; set TFCOMPRESS_SHARED")
-    return folder / "data"
+    return folder
 
 
 @pytest.fixture
 def imagenet_dir(tmp_path):
     """ImageNet's layout; labels count 1, 2, ... through each split."""
+    import small_records
+
     generator = np.random.default_rng(0)
     for prefix, sizes in IMAGENET_FILES.items():
         label = 0
@@ -53,6 +51,8 @@ def imagenet_dir(tmp_path):
 @pytest.fixture
 def cifar10_dir(tmp_path):
     """CIFAR-10's layout; the first pixel of an image is its number."""
+
+    from tfcompress.datasets import cifar10
 
     def split(size, seed):
         generator = np.random.default_rng(seed)
@@ -80,6 +80,8 @@ def memory_source(request):
 
 
 def make(request):
+    from tfcompress import datasets
+
     get = datasets.get(request.param)
     match request.param:
         case "synthetic":

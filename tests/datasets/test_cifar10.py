@@ -1,6 +1,8 @@
 """CIFAR-10's binary layout: reading, writing, refusing."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -133,3 +135,16 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, images, labels, match):
     with pytest.raises(ValueError, match=match):
         cifar10.write_binary(str(tmp_path), images, labels, *split(1))
     assert os.listdir(tmp_path) == []
+
+
+def test_files_written_by_another_program(shared, tmp_path):
+    pytest.importorskip("PIL")
+    program = shared / "tools" / "cifar_data.py"
+    sizes = ["--train", "52", "--test", "20"]
+    subprocess.run(
+        [sys.executable, str(program), str(tmp_path), *sizes], check=True
+    )
+    source = cifar10.load(str(tmp_path))
+    assert source.num_examples("train") == 52
+    _, labels, weights = next(iter(source.evaluation(20)))
+    assert len(set(labels.numpy())) > 5 and weights.numpy().all()

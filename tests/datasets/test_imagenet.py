@@ -155,8 +155,8 @@ def test_counting_verifies(imagenet_dir, damage):
         load(imagenet_dir).num_examples("train")
 
 
-def test_real_images(shared_data):
-    source = datasets.get("imagenet")(str(shared_data / "imagenet_sample"))
+def test_real_images(shared):
+    source = datasets.get("imagenet")(str(shared / "data" / "imagenet_sample"))
     assert source.num_examples("train") == 800
     assert source.num_examples("test") == 200
     images, labels = next(iter(source.train(16, 0, 0)))
@@ -166,10 +166,12 @@ def test_real_images(shared_data):
     assert len(set(labels.tolist())) == 100
 
 
-def test_a_corrupt_copy_of_real_data(shared_data, tmp_path):
+def test_a_corrupt_copy_of_real_data(shared, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(
-        shared_data / "imagenet_sample", folder, copy_function=shutil.copyfile
+        shared / "data" / "imagenet_sample",
+        folder,
+        copy_function=shutil.copyfile,
     )
     flip_byte(folder / "train-00003-of-00008")
     with pytest.raises(ValueError, match="train-00003-of-00008 is damaged"):

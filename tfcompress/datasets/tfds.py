@@ -121,7 +121,9 @@ def _package():
 def _not_prepared(builder):
     name, folder = builder.name, str(builder.data_path)
     root = folder.partition(f"/{name}/")[0]
+    # The package's own `tfds build` needs apache_beam.
     return ValueError(
         f"tensorflow-datasets has no {name} in {folder}; prepare it with "
-        f"`tfds build {name} --data_dir={root}`"
+        '`python -c "import tensorflow_datasets as tfds; tfds.builder('
+        f"'{name}', data_dir='{root}').download_and_prepare()\"`"
     )
