@@ -5,9 +5,10 @@
     for images, labels, weights in source.evaluation(batch_size=128): ...
 
 Every source is a `tfcompress.datasets.source.Source`; its class docstring
-states what training loops may rely on; a loop inside its module's context
-`readable_errors(source)` names the file when data are damaged. Adding a source is one module and one
-line in the table below.
+states what training loops may rely on. Inside the context
+`source.readable_errors(data)` of that module a loop over damaged data ends with
+the name of the file. Adding a source is one module and one line in the table
+below.
 """
 
 import importlib
