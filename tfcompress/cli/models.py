@@ -1,0 +1,98 @@
+"""Models by path or by flags."""
+
+import pathlib
+
+import keras
+
+from official_resnet import checkpoint_import, resnet_model
+from tfcompress.files import atomic_path
+
+DEFAULT_SIZES = {"cifar10": 32, "digits": 8, "imagenet": 50}
+_BUILDERS = {
+    "cifar10": resnet_model.cifar10_resnet,
+    "digits": resnet_model.cifar10_resnet,
+    "imagenet": resnet_model.imagenet_resnet,
+}
+_POLICIES = {"fp32": "float32", "fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
+
+
+def build(dataset, size=None, version=2, data_format=None, dtype="fp32"):
+    """A fresh official ResNet for a data set.
+
+    Args:
+        dataset: `"cifar10"`, `"digits"` or `"imagenet"`.
+        size: depth; the data set's default if None.
+        version: 1 or 2.
+        data_format: of the activations; Keras' default if None.
+        dtype: `"fp32"`, or `"fp16"` or `"bf16"` for mixed precision.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_POLICIES[dtype])
+    try:
+        return _BUILDERS[dataset](
+            size or DEFAULT_SIZES[dataset],
+            version=version,
+            data_format=data_format,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def find(path):
+    """The file or checkpoint that a path names, or None if there is none.
+
+    Args:
+        path: a `.keras` file, a folder with `model.keras`, the prefix of a TF1
+            checkpoint, or a folder with one.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return path
+    if (path / "model.keras").is_file():
+        return path / "model.keras"
+    if path.with_name(path.name + ".index").is_file():
+        return path
+    prefixes = sorted(path.glob("*.index"), key=lambda p: p.stat().st_mtime)
+    return prefixes[-1].with_suffix("") if prefixes else None
+
+
+def load(path, new_model):
+    """The model at `path`.
+
+    Args:
+        path: see `find`.
+        new_model: function that makes the model a TF1 checkpoint is put into.
+
+    Raises:
+        ValueError: if there is nothing at `path`, or it does not fit.
+    """
+    found = find(path)
+    if found is None:
+        raise ValueError(
+            f"no model at `{path}` (looked for a .keras file, model.keras in "
+            "it, and a TF1 checkpoint); train one with --train_pretrained or "
+            "python -m official_resnet.cifar10_main / imagenet_main"
+        )
+    if found.suffix == ".keras":
+        return load_keras(found)
+    model = new_model()
+    checkpoint_import.import_tf1_checkpoint(model, str(found))
+    return model
+
+
+def load_keras(path):
+    """A saved Keras model, without its training configuration."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{path} cannot be loaded as a Keras model ({reason}); it may be "
+            "cut off or made by other software: make it anew"
+        ) from error
+
+
+def save(model, path):
+    """Writes a `.keras` file, whole or not at all."""
+    with atomic_path(path) as partial:
+        model.save(partial)
