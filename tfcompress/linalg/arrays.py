@@ -5,6 +5,8 @@ import operator
 
 import numpy as np
 
+from tfcompress.linalg.blas import frobenius, matmul
+
 
 def check_finite(array, name):
     """Return `array` as a floating-point NumPy array without NaN or Inf.
@@ -129,32 +131,28 @@ def balance(factors):
     ]
 
 
-def frobenius(array):
-    """Return the Frobenius norm of `array`, accumulated in float64."""
-    flat = array.astype(np.float64, copy=False).ravel()
-    return math.sqrt(flat @ flat)
-
-
 def unfold(tensor, axis):
     """Return the (n_axis, rest) matrix whose rows run along `axis`."""
     return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
 
 
-def mode_product(tensor, matrix, axis):
-    """Contract `axis` of `tensor` with the columns of `matrix`.
+def fold(matrix, axis, shape):
+    """Undo `unfold`: rows of `matrix` run along `axis` of the result.
 
     Args:
-        tensor: Array with n entries along `axis`.
-        matrix: Array of shape (m, n).
-        axis: Non-negative axis of `tensor`.
+        matrix: Array of shape (m, rest).
+        axis: Non-negative axis.
+        shape: Shape of the tensor that was unfolded; its size along `axis` is
+            not looked at.
 
     Returns:
-        `tensor` with m entries along `axis`.
+        A view with m entries along `axis`.
     """
-    shape = tensor.shape
-    before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    new_shape = (*shape[:axis], matrix.shape[0], *shape[axis + 1 :])
-    if after == 1:
-        return (tensor.reshape(before, -1) @ matrix.T).reshape(new_shape)
-    stack = tensor.reshape(before, shape[axis], after)
-    return np.matmul(matrix, stack).reshape(new_shape)
+    rest = (*shape[:axis], *shape[axis + 1 :])
+    return np.moveaxis(matrix.reshape(-1, *rest), 0, axis)
+
+
+def mode_product(tensor, matrix, axis):
+    """Return `tensor` with `matrix` (m, n) applied to the fibres of `axis`."""
+    product = matmul(matrix, unfold(tensor, axis))
+    return fold(product, axis, tensor.shape)

@@ -13,8 +13,6 @@ from tfcompress.linalg.arrays import (
 from tfcompress.linalg.least_squares import solve_gram
 from tfcompress.linalg.svd import leading_vectors, truncated_svd
 
-_RIDGE = 1e-6
-
 
 def cp(tensor, rank, seed=0, iterations=50, tolerance=1e-4):
     """Decompose a tensor as a sum of `rank` outer products."""
@@ -71,7 +69,7 @@ def _alternate(tensor, factors, iterations, tolerance):
                 ).reshape(len(product), -1)
             partial = product @ unfold(tensor, k).T
             gram = np.prod([grams[j] for j in others], axis=0)
-            solution = solve_gram(gram, partial, _RIDGE)
+            solution = solve_gram(gram, np.ascontiguousarray(partial))
             factors[k] = solution.astype(tensor.dtype)
             grams[k] = factors[k] @ factors[k].T
         energy = np.vdot(gram, grams[k])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import scipy.linalg
 
+from tfcompress.linalg import blas
 from tfcompress.linalg.arrays import check_finite, check_rank
 
 # A Gram matrix squares the singular values, so that those below
@@ -54,6 +55,7 @@ def leading_vectors(matrix, rank):
     """Return an orthonormal basis of the best rank-`rank` column space.
 
     Cheaper than `truncated_svd` as values and right vectors are not needed.
+    The columns are the left singular vectors, the strongest first.
 
     Args:
         matrix: Finite array of shape (m, n).
@@ -63,8 +65,6 @@ def leading_vectors(matrix, rank):
         Array of shape (m, rank) with orthonormal columns.
     """
     rows, columns = matrix.shape
-    if rank == rows:
-        return np.eye(rows, dtype=matrix.dtype)
     if rows <= columns:
         for dtype in _precisions(matrix.dtype):
             work = matrix.astype(dtype, copy=False)
@@ -128,25 +128,22 @@ def _leading_eigenvectors(matrix, rank, require_values):
     """
     rows = matrix.shape[0]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        gram = matrix @ matrix.T
+        gram = blas.gram(matrix)
         total = float(np.trace(gram, dtype=np.float64))
     limits = np.finfo(matrix.dtype)
     noise = _MARGIN * float(limits.eps)
     if not limits.tiny / noise < total < limits.max:
         return None
+    # All vectors by divide and conquer cost less than many single ones.
+    some = {"driver": "evr", "subset_by_index": (rows - rank, rows - 1)}
+    every = {"driver": "evd"}
     try:
-        if rank <= rows // 3:
-            values, vectors = scipy.linalg.eigh(
-                gram,
-                overwrite_a=True,
-                check_finite=False,
-                driver="evr",
-                subset_by_index=(rows - rank, rows - 1),
-            )
-        else:
-            values, vectors = scipy.linalg.eigh(
-                gram, overwrite_a=True, check_finite=False, driver="evd"
-            )
+        values, vectors = scipy.linalg.eigh(
+            gram,
+            overwrite_a=True,
+            check_finite=False,
+            **(some if rank <= rows // 3 else every),
+        )
     except np.linalg.LinAlgError:
         return None
     kept = values[-rank:].astype(np.float64)
@@ -159,13 +156,14 @@ def _leading_eigenvectors(matrix, rank, require_values):
 
 def _rayleigh_ritz(u, matrix):
     """Turn an orthonormal basis of the column space into an SVD."""
-    projected = u.T @ matrix
+    projected = blas.matmul(u.T, matrix)
     wide = projected.astype(np.float64, copy=False)
-    values, rotation = np.linalg.eigh(wide @ wide.T)
+    values, rotation = scipy.linalg.eigh(blas.gram(wide), driver="evd")
     rotation = rotation[:, ::-1].astype(u.dtype, copy=False)
     s = np.sqrt(values[::-1])
-    vt = rotation.T @ projected
-    return u @ rotation, s, vt / s[:, None].astype(vt.dtype, copy=False)
+    vt = blas.matmul(rotation.T, projected)
+    vt /= s[:, None].astype(vt.dtype, copy=False)
+    return blas.matmul(u, rotation), s, vt
 
 
 def _dense_svd(matrix, rank):

@@ -1,8 +1,10 @@
 """Tensor-train decomposition with orthogonal truncation."""
 
 import numpy as np
+import scipy.linalg
 
 from tfcompress.linalg.arrays import check_finite, check_rank
+from tfcompress.linalg.blas import matmul
 from tfcompress.linalg.svd import leading_vectors
 
 
@@ -66,28 +68,39 @@ def open_train(tensor, ranks):
     while left < right:
         head = bonds[left] * sizes[left]
         tail = sizes[right] * bonds[right + 1]
-        if bonds[left + 1] * tail <= bonds[right] * head:
-            u = leading_vectors(rest.reshape(head, -1), bonds[left + 1])
-            rest = u.T @ rest.reshape(head, -1)
+        if (bonds[left + 1] / head, head) <= (bonds[right] / tail, tail):
+            u, rest = _split_rows(rest.reshape(head, -1), bonds[left + 1])
             cores[left] = u.reshape(bonds[left], sizes[left], -1)
             left += 1
         else:
-            v = leading_vectors(rest.reshape(-1, tail).T, bonds[right])
-            rest = rest.reshape(-1, tail) @ v
+            v, rest = _split_rows(rest.reshape(-1, tail).T, bonds[right])
+            rest = rest.T
             cores[right] = v.T.reshape(-1, sizes[right], bonds[right + 1])
             right -= 1
     cores[left] = rest.reshape(bonds[left], sizes[left], bonds[left + 1])
     return _left_orthogonal(cores, left)
 
 
+def _split_rows(matrix, rank):
+    """Return an orthonormal basis of the columns and the rows in that basis."""
+    if rank == len(matrix):
+        return np.eye(rank, dtype=matrix.dtype), matrix
+    u = leading_vectors(matrix, rank)
+    return u, matmul(u.T, matrix)
+
+
 def _left_orthogonal(cores, center):
     """Move the one core that is not orthonormal from `center` to the end."""
     for k in range(center, len(cores) - 1):
         left, size, right = cores[k].shape
-        q, r = np.linalg.qr(cores[k].reshape(left * size, right))
+        q, r = scipy.linalg.qr(
+            cores[k].reshape(left * size, right),
+            mode="economic",
+            check_finite=False,
+        )
         cores[k] = q.reshape(left, size, right)
         following = cores[k + 1]
-        cores[k + 1] = (r @ following.reshape(right, -1)).reshape(
+        cores[k + 1] = matmul(r, following.reshape(right, -1)).reshape(
             following.shape
         )
     return cores

@@ -7,10 +7,11 @@ import numpy as np
 from tfcompress.linalg.arrays import (
     check_finite,
     check_rank,
-    frobenius,
+    fold,
     mode_product,
     unfold,
 )
+from tfcompress.linalg.blas import frobenius, matmul
 from tfcompress.linalg.svd import leading_vectors
 
 
@@ -48,23 +49,22 @@ def hooi(tensor, ranks, axes, iterations=10, tolerance=1e-4):
     order = sorted(
         range(len(axes)), key=lambda i: ranks[i] / tensor.shape[axes[i]]
     )
-    factors = [None] * len(axes)
-    core = tensor
-    for i in order:
-        factors[i] = leading_vectors(unfold(core, axes[i]), ranks[i])
-        core = mode_product(core, factors[i].T, axes[i])
+    factors = [np.eye(tensor.shape[axis], dtype=tensor.dtype) for axis in axes]
+    # A full rank needs no rotation: its factor stays the identity.
     moving = [i for i in order if ranks[i] < tensor.shape[axes[i]]]
-    if len(moving) < 2:
-        return core, factors
+    core = tensor
+    for i in moving:
+        factors[i], core = _truncate(core, axes[i], ranks[i])
     norm = frobenius(tensor)
     captured = frobenius(core)
-    for _ in range(iterations):
+    for _ in range(iterations if len(moving) > 1 else 0):
         previous = captured
         for i in moving:
-            others = [j for j in moving if j != i]
-            partial = _project(tensor, factors, axes, others)
-            factors[i] = leading_vectors(unfold(partial, axes[i]), ranks[i])
-        core = mode_product(partial, factors[i].T, axes[i])
+            core = tensor
+            for j in moving:
+                if j != i:
+                    core = mode_product(core, factors[j].T, axes[j])
+            factors[i], core = _truncate(core, axes[i], ranks[i])
         captured = frobenius(core)
         before, after = (
             math.sqrt(max(norm**2 - energy**2, 0.0))
@@ -72,7 +72,15 @@ def hooi(tensor, ranks, axes, iterations=10, tolerance=1e-4):
         )
         if before - after <= tolerance * norm:
             break
-    return core, factors
+    # A copy, also where the core is a view or `tensor` itself.
+    return np.array(core, order="C"), factors
+
+
+def _truncate(tensor, axis, rank):
+    """Return the leading basis along `axis` and the tensor in that basis."""
+    matrix = unfold(tensor, axis)
+    factor = leading_vectors(matrix, rank)
+    return factor, fold(matmul(factor.T, matrix), axis, tensor.shape)
 
 
 def _check_axes(shape, ranks, axes):
@@ -102,9 +110,3 @@ def _check_axes(shape, ranks, axes):
         )
         checked.append(check_rank(rank, min(shape[axis], rest), "ranks"))
     return axes, tuple(checked)
-
-
-def _project(tensor, factors, axes, indices):
-    for i in indices:
-        tensor = mode_product(tensor, factors[i].T, axes[i])
-    return np.ascontiguousarray(tensor)
