@@ -16,10 +16,9 @@ def tensor_ring(tensor, ranks, sweeps=1, tolerance=1e-3):
 
     TR-SVD (Zhao et al. 2016, "Tensor ring decomposition", algorithm 1) splits
     off the first core at rank r_0 r_1 and opens the remainder into a train
-    from r_1 to r_0. How the singular vectors are dealt to the two bonds is
-    free; both orders are tried. TR-ALS (algorithm 2) then solves for one core
-    at a time, if its normal equations are small beside the tensor; a sweep
-    that does not lower the error is undone.
+    from r_1 to r_0. TR-ALS (algorithm 2) then solves for one core at a time,
+    if its normal equations are small beside the tensor; a sweep that does not
+    lower the error is undone.
 
     Args:
         tensor: Array of shape (n_0, ..., n_{d-1}), d >= 2.
@@ -63,26 +62,26 @@ def tensor_ring(tensor, ranks, sweeps=1, tolerance=1e-3):
 
 
 def _sequential_svd(tensor, ranks, norm):
-    """Return the better of two TR-SVDs and its error."""
+    """Return the cores of the TR-SVD and their error."""
     sizes = tensor.shape
     closing, first = (check_rank(rank, None, "ranks") for rank in ranks[:2])
     matrix = tensor.reshape(sizes[0], -1)
     rank = check_rank(closing * first, min(matrix.shape), "ranks[0] * ranks[1]")
     basis = leading_vectors(matrix, rank)
     projected = matmul(basis.T, matrix)
-    best, most = None, -1.0
-    # Singular vectors in blocks of neighbours, or dealt out like cards.
-    for split, to_head, to_rest in (
-        ((closing, first), (1, 0, 2), (1, 2, 0)),
-        ((first, closing), (2, 0, 1), (0, 2, 1)),
-    ):
-        rest = projected.reshape(*split, -1).transpose(to_rest)
-        train = open_train(rest.reshape(first, *sizes[1:], closing), ranks[2:])
-        captured = frobenius(train[-1])
-        if captured > most:
-            head = basis.reshape(sizes[0], *split).transpose(to_head)
-            best, most = [head, *train], captured
-    return best, math.sqrt(max(norm**2 - most**2, 0.0))
+    # The middle core of three serves every block of channels on the ring, so
+    # these should be alike: singular vectors are dealt out to them like cards.
+    # In longer rings blocks of neighbours leave more to the later truncations.
+    if tensor.ndim == 3:
+        basis = basis.reshape(-1, first, closing).transpose(2, 0, 1)
+        rest = projected.reshape(first, closing, -1).swapaxes(1, 2)
+    else:
+        basis = basis.reshape(-1, closing, first).swapaxes(0, 1)
+        rest = projected.reshape(closing, first, -1).transpose(1, 2, 0)
+    rest = rest.reshape(first, *sizes[1:], closing)
+    train = open_train(rest, ranks[2:])
+    captured = frobenius(train[-1])
+    return [basis, *train], math.sqrt(max(norm**2 - captured**2, 0.0))
 
 
 def _least_squares_sweep(tensor, norm, cores):

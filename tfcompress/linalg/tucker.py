@@ -59,12 +59,7 @@ def hooi(tensor, ranks, axes, iterations=10, tolerance=1e-4):
     captured = frobenius(core)
     for _ in range(iterations if len(moving) > 1 else 0):
         previous = captured
-        for i in moving:
-            core = tensor
-            for j in moving:
-                if j != i:
-                    core = mode_product(core, factors[j].T, axes[j])
-            factors[i], core = _truncate(core, axes[i], ranks[i])
+        core = _sweep(tensor, factors, axes, ranks, moving)
         captured = frobenius(core)
         before, after = (
             math.sqrt(max(norm**2 - energy**2, 0.0))
@@ -74,6 +69,26 @@ def hooi(tensor, ranks, axes, iterations=10, tolerance=1e-4):
             break
     # A copy, also where the core is a view or `tensor` itself.
     return np.array(core, order="C"), factors
+
+
+def _sweep(tensor, factors, axes, ranks, moving):
+    """Renew the factors of the axes in `moving`, return the tensor in them.
+
+    A dimension tree (Kaya & Ucar 2016): what half of the axes have in common,
+    the projection of all the others, is computed once.
+    """
+    if len(moving) == 1:
+        (i,) = moving
+        factors[i], core = _truncate(tensor, axes[i], ranks[i])
+        return core
+    half = len(moving) // 2
+    first, second = moving[:half], moving[half:]
+    for wanted, others in ((first, second), (second, first)):
+        partial = tensor
+        for i in others:
+            partial = mode_product(partial, factors[i].T, axes[i])
+        core = _sweep(partial, factors, axes, ranks, wanted)
+    return core
 
 
 def _truncate(tensor, axis, rank):
