@@ -1,5 +1,6 @@
 """Ranks from a rate: the share of the parameters that is kept."""
 
+import itertools
 import math
 import numbers
 
@@ -61,23 +62,29 @@ def from_rate(cls, kernel_shape, rate, groups=1):
 
 
 def _fill(decomposition, budget, weights):
-    """Raises single ranks, the relatively smallest first, while they fit."""
+    """Raises ranks by one, the relatively smallest first, while they fit."""
     while True:
         ranks = decomposition.ranks
         order = sorted(range(len(ranks)), key=lambda i: ranks[i] / weights[i])
-        for i in order:
-            raised = _raised(decomposition, i)
-            if raised is not None and raised.num_params <= budget:
+        for raised in _raised(decomposition, order):
+            if raised.num_params <= budget:
                 decomposition = raised
                 break
         else:
             return decomposition
 
 
-def _raised(decomposition, i):
-    """`decomposition` with rank `i` one higher, or None if that is no use."""
+def _raised(decomposition, order):
+    """Yields `decomposition` with some of its ranks one higher.
+
+    Single ranks come first. Ranks that bound each other, such as those on
+    either side of an image axis of size one, can only rise together.
+    """
     cls, ranks = type(decomposition), decomposition.ranks
-    wanted = (*ranks[:i], ranks[i] + 1, *ranks[i + 1 :])
-    if cls.clip_ranks(decomposition.block_shape, wanted) != wanted:
-        return None
-    return cls(decomposition.kernel_shape, wanted, decomposition.groups)
+    for count in range(1, len(ranks) + 1):
+        for chosen in itertools.combinations(order, count):
+            wanted = tuple(r + (i in chosen) for i, r in enumerate(ranks))
+            if cls.clip_ranks(decomposition.block_shape, wanted) == wanted:
+                yield cls(
+                    decomposition.kernel_shape, wanted, decomposition.groups
+                )
