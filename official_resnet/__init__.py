@@ -1,0 +1,1 @@
+"""The official TensorFlow ResNet in Keras 3: networks, recipes, programs."""
