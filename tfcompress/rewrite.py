@@ -1,0 +1,72 @@
+"""Carrying out a plan on a model."""
+
+from tfcompress import graph
+from tfcompress.names import hint
+from tfcompress.replacement import Site, kernel_of, obstacle, tensorize
+
+
+def rewrite(model, plan, progress=None):
+    """A copy of a model in which the kernels of a plan are stored as factors.
+
+    Args:
+        model: a built functional, Sequential or subclassed Keras model (see
+            `graph.as_functional`). It is not changed.
+        plan: a `Plan`, or a dictionary from the path of a layer to a
+            `Decomposition`.
+        progress: called as `progress(path, done, total)` after each layer.
+
+    Returns:
+        A model that is not compiled. All layers that the plan leaves alone
+        have their names, settings and values. Its attribute
+        `compression_plan` is the plan, for `report`; a file does not keep it.
+
+    Raises:
+        ValueError: if the plan does not fit the model, or a kernel holds NaN
+            or infinite values; it names the layer.
+    """
+    model = graph.as_functional(model)
+    layers = dict(graph.walk(model))
+    for path, decomposition in plan.items():
+        _check(layers, path, decomposition)
+    replaced = {}
+
+    def replace(path, layer):
+        if path not in plan:
+            return None
+        replaced[path] = tensorize(layer, plan[path])
+        return replaced[path]
+
+    # Before the copy is made: a kernel that cannot be decomposed fails early.
+    factors = {}
+    for done, path in enumerate(plan, start=1):
+        kernel = kernel_of(layers[path])
+        decomposition = plan[path]
+        factors[path] = decomposition.decompose(
+            kernel.reshape(decomposition.kernel_shape)
+        )
+        if progress is not None:
+            progress(path, done, len(plan))
+    new = graph.clone(model, replace)
+    for path, layer in replaced.items():
+        layer.assign_factors(factors[path])
+        if layer.use_bias:
+            layer.bias.assign(layers[path].bias)
+    new.compression_plan = plan
+    return new
+
+
+def _check(layers, path, decomposition):
+    if path not in layers:
+        raise ValueError(
+            f"The plan names a layer that the model does not have: {path!r}."
+            f"{hint(path, layers)}"
+        )
+    reason = obstacle(layers[path])
+    if reason is not None:
+        raise ValueError(f"The layer {path!r} cannot be compressed: {reason}")
+    try:
+        Site.of(layers[path], ()).check(decomposition)
+    except ValueError as error:
+        raise ValueError(
+            f"The plan does not fit the layer {path!r}. {error}"
+        ) from None
