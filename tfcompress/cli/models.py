@@ -1,5 +1,6 @@
 """Models by path or by flags."""
 
+import hashlib
 import pathlib
 
 import keras
@@ -13,7 +14,11 @@ _BUILDERS = {
     "digits": resnet_model.cifar10_resnet,
     "imagenet": resnet_model.imagenet_resnet,
 }
-_POLICIES = {"fp32": "float32", "fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
+_POLICIES = {
+    "fp32": "float32",
+    "fp16": "mixed_float16",
+    "bf16": "mixed_bfloat16",
+}
 
 
 def build(dataset, size=None, version=2, data_format=None, dtype="fp32"):
@@ -56,6 +61,23 @@ def find(path):
     return prefixes[-1].with_suffix("") if prefixes else None
 
 
+def existing(path, what="the model"):
+    """As `find`, but there must be something.
+
+    Raises:
+        ValueError: if there is nothing; it says how to get it.
+    """
+    found = find(path or "")
+    if found is None:
+        raise ValueError(
+            f"{what} is not at {str(path)!r} (looked for a .keras file, "
+            "model.keras in it, and a TF1 checkpoint); train an original with "
+            "--train_pretrained or python -m official_resnet.cifar10_main "
+            "(imagenet_main), or run the phase before this one"
+        )
+    return found
+
+
 def load(path, new_model):
     """The model at `path`.
 
@@ -66,13 +88,7 @@ def load(path, new_model):
     Raises:
         ValueError: if there is nothing at `path`, or it does not fit.
     """
-    found = find(path)
-    if found is None:
-        raise ValueError(
-            f"no model at `{path}` (looked for a .keras file, model.keras in "
-            "it, and a TF1 checkpoint); train one with --train_pretrained or "
-            "python -m official_resnet.cifar10_main / imagenet_main"
-        )
+    found = existing(path)
     if found.suffix == ".keras":
         return load_keras(found)
     model = new_model()
@@ -96,3 +112,18 @@ def save(model, path):
     """Writes a `.keras` file, whole or not at all."""
     with atomic_path(path) as partial:
         model.save(partial)
+
+
+def fingerprint(path):
+    """SHA-256 of a model file, or of the files of a checkpoint.
+
+    Args:
+        path: what `find` returned.
+    """
+    files = (
+        [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.*"))
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

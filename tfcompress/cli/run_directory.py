@@ -5,7 +5,7 @@ import pathlib
 
 from tfcompress.files import read_json, write_json
 
-_SETTINGS, _RESULTS = "settings.json", "results.json"
+SETTINGS, RESULTS = "settings.json", "results.json"
 
 
 class RunDirectory:
@@ -43,8 +43,8 @@ class RunDirectory:
         if fault:
             self.path.rename(_free_name(self.path))
         self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / _SETTINGS).exists():
-            write_json(self.path / _SETTINGS, self.settings)
+        if not (self.path / SETTINGS).exists():
+            write_json(self.path / SETTINGS, self.settings)
 
     def file(self, name):
         """Path of a file in the folder."""
@@ -53,19 +53,19 @@ class RunDirectory:
     @property
     def results(self):
         """What `finish` recorded, or None before that."""
-        return read_json(self.path / _RESULTS)
+        return read_json(self.path / RESULTS)
 
     def finish(self, results):
         """Records the results; the run counts as done from then on."""
         if self.writer:
-            write_json(self.path / _RESULTS, results)
+            write_json(self.path / RESULTS, results)
 
     def _fault(self):
         if not self.path.exists() or not any(self.path.iterdir()):
             return None
-        old = read_json(self.path / _SETTINGS)
+        old = read_json(self.path / SETTINGS)
         if old is None:
-            return f"exists and is not a run's folder (no {_SETTINGS})"
+            return f"exists and is not a run's folder (no {SETTINGS})"
         keys = sorted(
             k
             for k in {*old, *self.settings}

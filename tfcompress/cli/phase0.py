@@ -1,0 +1,91 @@
+"""Phase 0: replaces the kernels of a trained model by their factors.
+
+    python -m tfcompress.cli.phase0 --dataset=cifar10 --data_dir=DATA \
+        --pretrained_model=MODEL --method=tucker --rate=0.25 --output_dir=OUT
+
+Writes model.keras, plan.yaml and report.{txt,json,html} into
+OUT/phase0/METHOD/rateRATE.
+"""
+
+import tfcompress as tc
+from official_resnet.resnet_model import stage_outputs
+from tfcompress.cli import flags, models, program
+from tfcompress.cli.session import Session
+from tfcompress.files import write_text
+
+# TTP leaves the first convolution and the classifier alone.
+OFFICIAL_EXCLUDES = ("stem_conv", "final_dense")
+
+
+def run(session):
+    """Phase 0; returns its results, at once if they are there already."""
+    path = session.phase_path(0)
+    source = models.existing(
+        flags.PRETRAINED_MODEL.value, "the pretrained model"
+    )
+    settings = {
+        "phase": 0,
+        "method": flags.METHOD.value,
+        "rate": flags.RATE.value,
+        "rate_decay": flags.RATE_DECAY.value,
+        "include": flags.INCLUDE.value,
+        "exclude": flags.EXCLUDE.value,
+        "pretrained_model": models.fingerprint(source),
+        **session.model_settings,
+    }
+    directory = session.open(path, settings)
+    if directory.results is not None:
+        session.print(f"phase 0 is done: {path}")
+        return directory.results
+    session.print(f"phase 0: decomposing into {path}")
+    reference = session.load(source)
+    plan = tc.make_plan(
+        reference,
+        method=flags.METHOD.value,
+        rate=flags.RATE.value,
+        include=flags.INCLUDE.value,
+        exclude=excludes(reference),
+        rate_schedule=flags.RATE_DECAY.value,
+        stages=official_stages(reference),
+    )
+    with session.strategy.scope():
+        compressed = tc.compress(
+            reference, plan=plan, progress=session.progress
+        )
+    report = tc.report(reference, compressed, plan=plan)
+    session.print(report)
+    results = {
+        **report.totals,
+        "before": session.evaluate(reference),
+        "after": session.evaluate(compressed),
+    }
+    if session.chief:
+        models.save(compressed, directory.file("model.keras"))
+        plan.to_yaml(directory.file("plan.yaml"))
+        report.to_json(directory.file("report.json"))
+        report.to_html(directory.file("report.html"))
+        write_text(directory.file("report.txt"), f"{report}\n")
+    directory.finish(results)
+    session.barrier()
+    return results
+
+
+def excludes(model):
+    """The layers to leave alone: the flag's, or an official ResNet's ends."""
+    chosen = flags.EXCLUDE.value
+    if chosen:
+        return [] if chosen == ["none"] else chosen
+    names = {layer.name for layer in model.layers}
+    return [name for name in OFFICIAL_EXCLUDES if name in names]
+
+
+def official_stages(model):
+    """Where an official ResNet's stages end; None for other models."""
+    try:
+        return stage_outputs(model)
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    program.run(lambda: run(Session()))

@@ -1,0 +1,96 @@
+"""Phase 1: trains stage after stage to give the original's activations.
+
+    python -m tfcompress.cli.phase1 [the flags of phase 0] --train_epochs=50
+
+Takes the model of phase 0 and writes the trained one, metrics and checkpoints
+into OUT/phase1/METHOD/rateRATE. A run that was killed goes on where it was.
+"""
+
+from absl import flags as absl_flags
+
+from official_resnet import recipes
+from tfcompress.cli import flags, models, program
+from tfcompress.cli.phase0 import official_stages
+from tfcompress.cli.session import Session
+from tfcompress.graph import find_stages
+from tfcompress.stages import train_blocks
+
+BATCH_NORM = absl_flags.DEFINE_enum(
+    "phase1_batch_norm",
+    "frozen",
+    ("frozen", "train"),
+    "frozen: moving statistics are used and kept; train: those of the batch.",
+)
+START_STAGE = absl_flags.DEFINE_integer(
+    "start_stage",
+    1,
+    "First stage to train; the earlier ones are taken as they are.",
+    lower_bound=1,
+)
+START_MODEL = absl_flags.DEFINE_string(
+    "start_model",
+    None,
+    "Model to begin with in place of phase 0's, such as one whose first "
+    "stages are trained.",
+)
+STAGE_OUTPUT = absl_flags.DEFINE_multi_string(
+    "stage_output",
+    None,
+    "Layer that a stage ends with, once per stage in order; an official "
+    "ResNet's own by default, else the last cut at each image size.",
+)
+PHASE_ZERO = absl_flags.DEFINE_string(
+    "phase_zero",
+    None,
+    "Folder or model of phase 0; OUT/phase0/METHOD/rateRATE by default.",
+    short_name="pz",
+)
+
+
+def run(session):
+    """Phase 1; returns its results, at once if they are there already."""
+    path = session.phase_path(1)
+    original = models.existing(
+        flags.PRETRAINED_MODEL.value, "the pretrained model"
+    )
+    start = models.existing(
+        START_MODEL.value or PHASE_ZERO.value or session.phase_path(0),
+        "phase 0's model",
+    )
+    recipe = recipes.get(session.dataset, "phase1")
+    epochs = flags.TRAIN_EPOCHS.value or recipe.epochs
+    settings = {
+        "phase": 1,
+        "start": models.fingerprint(start),
+        "pretrained_model": models.fingerprint(original),
+        "train_epochs": epochs,
+        "batch_norm": BATCH_NORM.value,
+        "start_stage": START_STAGE.value,
+        "stage_output": STAGE_OUTPUT.value,
+        **session.data_settings,
+    }
+    directory = session.open(path, settings)
+    if directory.results is not None:
+        session.print(f"phase 1 is done: {path}")
+        return directory.results
+    session.print(f"phase 1: training stage by stage in {path}")
+    reference = session.load(original)
+    student = session.load(start)
+    scale = flags.LEARNING_RATE_SCALE.value
+    train_blocks(
+        student,
+        reference,
+        STAGE_OUTPUT.value or official_stages(student) or find_stages(student),
+        session.trainer(directory),
+        epochs,
+        learning_rate=lambda epoch: (
+            scale * recipe.learning_rate(epoch, session.batch_size)
+        ),
+        batch_norm=BATCH_NORM.value,
+        start_stage=START_STAGE.value,
+    )
+    return session.conclude(directory, student)
+
+
+if __name__ == "__main__":
+    program.run(lambda: run(Session()))

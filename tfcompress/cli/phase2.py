@@ -1,0 +1,95 @@
+"""Phase 2: trains the compressed network end to end for its labels.
+
+    python -m tfcompress.cli.phase2 [the flags of phase 0] --train_epochs=90
+
+Takes the model of phase 1 and writes the trained one, metrics and checkpoints
+into OUT/phase2/METHOD/rateRATE. A run that was killed goes on where it was.
+"""
+
+import keras
+from absl import flags as absl_flags
+
+from official_resnet import recipes
+from tfcompress.cli import flags, models, program
+from tfcompress.cli.session import Session
+from tfcompress.stages import fine_tune
+
+PHASE_ONE = absl_flags.DEFINE_string(
+    "phase_one",
+    None,
+    "Folder or model of phase 1; OUT/phase1/METHOD/rateRATE by default.",
+    short_name="po",
+)
+BATCH_NORM = absl_flags.DEFINE_enum(
+    "phase2_batch_norm",
+    "train",
+    ("frozen", "train"),
+    "train: statistics of the batch; frozen: the moving ones, kept.",
+)
+DISTILLATION = absl_flags.DEFINE_float(
+    "distillation",
+    0.0,
+    "Share of the distillation from the original network in the loss; 0: none.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+TEMPERATURE = absl_flags.DEFINE_float(
+    "temperature", 4.0, "Temperature of the distillation.", lower_bound=0.0
+)
+PHASE2_EPOCHS = absl_flags.DEFINE_integer(
+    "phase2_epochs",
+    None,
+    "Epochs of phase 2 where they are not to be --train_epochs.",
+    lower_bound=1,
+)
+
+
+def run(session):
+    """Phase 2; returns its results, at once if they are there already."""
+    path = session.phase_path(2)
+    start = models.existing(
+        PHASE_ONE.value or session.phase_path(1), "phase 1's model"
+    )
+    recipe = recipes.get(session.dataset, "phase2")
+    epochs = PHASE2_EPOCHS.value or flags.TRAIN_EPOCHS.value or recipe.epochs
+    settings = {
+        "phase": 2,
+        "start": models.fingerprint(start),
+        "train_epochs": epochs,
+        "batch_norm": BATCH_NORM.value,
+        "distillation": DISTILLATION.value,
+        "temperature": TEMPERATURE.value,
+        **session.data_settings,
+    }
+    directory = session.open(path, settings)
+    if directory.results is not None:
+        session.print(f"phase 2 is done: {path}")
+        return directory.results
+    session.print(f"phase 2: training end to end in {path}")
+    student = session.load(start)
+    teacher = None
+    if DISTILLATION.value:
+        teacher = session.load(flags.PRETRAINED_MODEL.value)
+    scale = flags.LEARNING_RATE_SCALE.value
+    fine_tune(
+        student,
+        session.trainer(directory),
+        epochs,
+        optimizer=lambda rate: keras.optimizers.SGD(
+            rate, momentum=recipe.momentum
+        ),
+        learning_rate=lambda epoch: (
+            scale * recipe.learning_rate(epoch, session.batch_size)
+        ),
+        weight_decay=recipe.weight_decay,
+        decay_batch_norm=recipe.decay_batch_norm,
+        teacher=teacher,
+        alpha=DISTILLATION.value,
+        temperature=TEMPERATURE.value,
+        batch_norm=BATCH_NORM.value,
+    )
+    return session.conclude(directory, student)
+
+
+if __name__ == "__main__":
+    program.run(lambda: run(Session()))

@@ -1,0 +1,182 @@
+"""What the phases of one run share: devices, data, folders, models."""
+
+import functools
+import pathlib
+import sys
+
+import keras
+import tensorflow as tf
+
+from tfcompress import datasets, distribution
+from tfcompress.cli import flags, models
+from tfcompress.cli.run_directory import RunDirectory
+from tfcompress.decompositions import resolve
+from tfcompress.ranks import check_rate
+from tfcompress.training import Trainer, evaluate
+
+
+class Session:
+    """The flags of a run, checked once and turned into objects.
+
+    Make it before anything else uses TensorFlow's devices.
+
+    Raises:
+        ValueError: if a flag is missing or out of range.
+    """
+
+    def __init__(self):
+        tf.config.threading.set_intra_op_parallelism_threads(
+            flags.INTRA_OP_THREADS.value
+        )
+        tf.config.threading.set_inter_op_parallelism_threads(
+            flags.INTER_OP_THREADS.value
+        )
+        name = flags.DISTRIBUTION_STRATEGY.value
+        if flags.MULTI_GPU.value:
+            name = "mirrored"
+        self.strategy = distribution.get_strategy(
+            name,
+            num_gpus=flags.NUM_GPUS.value,
+            virtual_cpus=flags.VIRTUAL_CPUS.value,
+        )
+        self.chief = distribution.is_chief(self.strategy)
+        self.dataset = flags.DATASET.value
+        self.batch_size = flags.BATCH_SIZE.value
+        distribution.replica_batch_size(self.batch_size, self.strategy)
+        keras.utils.set_random_seed(flags.SEED.value)
+
+    @functools.cached_property
+    def source(self):
+        """The data."""
+        kind = flags.DATA_SOURCE.value
+        if flags.USE_SYNTHETIC_DATA.value or kind == "synthetic":
+            imagenet = self.dataset == "imagenet"
+            return datasets.get("synthetic")(
+                image_shape=(224, 224, 3) if imagenet else (32, 32, 3),
+                num_classes=1001 if imagenet else 10,
+            )
+        name = self.dataset if kind == "files" else f"tfds/{self.dataset}"
+        if kind == "files" and flags.DATA_DIR.value is None:
+            raise ValueError(
+                "`--data_dir` is needed; name the folder of the data, or pass "
+                "--use_synthetic_data"
+            )
+        return datasets.get(name)(flags.DATA_DIR.value)
+
+    @property
+    def data_settings(self):
+        """What the results of a training depend on besides its own flags."""
+        synthetic = flags.USE_SYNTHETIC_DATA.value
+        return {
+            "dataset": self.dataset,
+            "data_source": "synthetic"
+            if synthetic
+            else flags.DATA_SOURCE.value,
+            "data_dir": _absolute(flags.DATA_DIR.value),
+            "batch_size": self.batch_size,
+            "max_train_steps": flags.MAX_TRAIN_STEPS.value,
+            "learning_rate_scale": flags.LEARNING_RATE_SCALE.value,
+            "seed": flags.SEED.value,
+        }
+
+    @property
+    def model_settings(self):
+        """What a model that is built here depends on."""
+        return {
+            "resnet_size": flags.RESNET_SIZE.value
+            or models.DEFAULT_SIZES[self.dataset],
+            "resnet_version": flags.RESNET_VERSION.value,
+            "data_format": flags.DATA_FORMAT.value,
+            "dtype": flags.DTYPE.value,
+        }
+
+    def new_model(self):
+        """A fresh official ResNet as the flags describe it."""
+        return models.build(
+            self.dataset,
+            size=flags.RESNET_SIZE.value,
+            version=int(flags.RESNET_VERSION.value),
+            data_format=flags.DATA_FORMAT.value,
+            dtype=flags.DTYPE.value,
+        )
+
+    def load(self, path):
+        """The model at `path`, on the devices of the session."""
+        with self.strategy.scope():
+            return models.load(path, self.new_model)
+
+    def phase_path(self, phase):
+        """OUTPUT_DIR/phaseN/METHOD/rateRATE."""
+        if flags.OUTPUT_DIR.value is None:
+            raise ValueError("`--output_dir` is needed; name a folder")
+        if flags.METHOD.value is None or flags.RATE.value is None:
+            raise ValueError(
+                "`--method` and `--rate` are needed, for example "
+                "--method=tucker --rate=0.25"
+            )
+        resolve(flags.METHOD.value)
+        return (
+            pathlib.Path(flags.OUTPUT_DIR.value)
+            / f"phase{phase}"
+            / flags.METHOD.value
+            / f"rate{check_rate(flags.RATE.value):g}"
+        )
+
+    def open(self, path, settings):
+        """The run's folder at `path`; the chief makes it, the others wait."""
+        directory = RunDirectory(
+            path, settings, overwrite=flags.OVERWRITE.value, writer=self.chief
+        )
+        self.barrier()
+        return directory
+
+    def trainer(self, directory):
+        """A trainer that keeps its state in a run's folder."""
+        return Trainer(
+            self.source,
+            directory.path,
+            batch_size=self.batch_size,
+            strategy=self.strategy,
+            seed=flags.SEED.value,
+            epochs_between_evals=flags.EPOCHS_BETWEEN_EVALS.value,
+            max_steps=flags.MAX_TRAIN_STEPS.value,
+            checkpoint_steps=flags.CHECKPOINT_STEPS.value,
+        )
+
+    def evaluate(self, model):
+        """Means of the metrics over the test images."""
+        return evaluate(model, self.source, self.batch_size, self.strategy)
+
+    def conclude(self, directory, model):
+        """Saves a trained model with its accuracy; returns the results."""
+        results = {"after": self.evaluate(model)}
+        if self.chief:
+            models.save(model, directory.file("model.keras"))
+        directory.finish(results)
+        self.print(
+            "  test: "
+            + ", ".join(f"{k} {v:.4f}" for k, v in results["after"].items())
+        )
+        self.barrier()
+        return results
+
+    def barrier(self):
+        """Waits until all workers are here."""
+        if self.strategy.extended._in_multi_worker_mode():
+            ones = self.strategy.run(lambda: tf.ones(()))
+            self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+
+    def progress(self, path, done, total):
+        """Shows which layer of a decomposition is done."""
+        if self.chief and sys.stdout.isatty():
+            end = "\n" if done == total else ""
+            print(f"\r  {done}/{total} {path:<60.60}", end=end, flush=True)
+
+    def print(self, text=""):
+        """Prints once, not once per worker."""
+        if self.chief:
+            print(text, flush=True)
+
+
+def _absolute(path):
+    return None if path is None else str(pathlib.Path(path).resolve())
