@@ -101,6 +101,35 @@ def replica_batch_size(batch_size, strategy):
     return batch_size // replicas
 
 
+def wait_for_all(strategy):
+    """Returns once every worker is here."""
+    _total(strategy, 0)
+
+
+def check_same_everywhere(strategy, number, message):
+    """Raises unless all workers hold the same number.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        number: An integer.
+        message: What to raise with.
+
+    Raises:
+        ValueError: If another worker holds another number.
+    """
+    if _total(strategy, number) != number * strategy.num_replicas_in_sync:
+        raise ValueError(message)
+
+
+def _total(strategy, number):
+    @tf.function
+    def total(number):
+        parts = strategy.run(tf.identity, (number,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+
+    return int(total(tf.constant(number, tf.int64)))
+
+
 def _devices(num_gpus, virtual_cpus):
     """Names of the devices to use."""
     present = len(tf.config.list_physical_devices("GPU"))
