@@ -2,7 +2,6 @@
 
 import pathlib
 
-import keras
 from absl import flags as absl_flags
 
 from official_resnet import recipes
@@ -49,9 +48,7 @@ def train(session, path, epochs=None):
         session.trainer(directory),
         epochs,
         name="baseline",
-        optimizer=lambda rate: keras.optimizers.SGD(
-            rate, momentum=recipe.momentum
-        ),
+        optimizer=recipe.optimizer,
         learning_rate=lambda epoch: (
             scale * recipe.learning_rate(epoch, session.batch_size)
         ),

@@ -5,7 +5,7 @@ import pathlib
 
 import keras
 
-from official_resnet import checkpoint_import, resnet_model
+from official_resnet import resnet_model
 from tfcompress.files import atomic_path
 
 DEFAULT_SIZES = {"cifar10": 32, "digits": 8, "imagenet": 50}
@@ -91,6 +91,9 @@ def load(path, new_model):
     found = existing(path)
     if found.suffix == ".keras":
         return load_keras(found)
+    # Only old checkpoints need it.
+    from official_resnet import checkpoint_import
+
     model = new_model()
     checkpoint_import.import_tf1_checkpoint(model, str(found))
     return model

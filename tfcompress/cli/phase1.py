@@ -83,6 +83,7 @@ def run(session):
         STAGE_OUTPUT.value or official_stages(student) or find_stages(student),
         session.trainer(directory),
         epochs,
+        optimizer=recipe.optimizer,
         learning_rate=lambda epoch: (
             scale * recipe.learning_rate(epoch, session.batch_size)
         ),

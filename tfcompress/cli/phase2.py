@@ -6,7 +6,6 @@ Takes the model of phase 1 and writes the trained one, metrics and checkpoints
 into OUT/phase2/METHOD/rateRATE. A run that was killed goes on where it was.
 """
 
-import keras
 from absl import flags as absl_flags
 
 from official_resnet import recipes
@@ -75,9 +74,7 @@ def run(session):
         student,
         session.trainer(directory),
         epochs,
-        optimizer=lambda rate: keras.optimizers.SGD(
-            rate, momentum=recipe.momentum
-        ),
+        optimizer=recipe.optimizer,
         learning_rate=lambda epoch: (
             scale * recipe.learning_rate(epoch, session.batch_size)
         ),

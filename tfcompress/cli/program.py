@@ -34,8 +34,9 @@ def _parse_flags(argv):
 def _guarded(main, argv):
     if len(argv) > 1:
         _fail(f"unexpected arguments: {' '.join(argv[1:])}")
-    # Progress goes to standard output; the log is for the log file.
-    logging.use_absl_handler()
+    # The programs print what users want to read; TensorFlow's remarks are not.
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)
     try:
         main()
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
