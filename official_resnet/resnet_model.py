@@ -37,7 +37,7 @@ IMAGENET_BLOCKS = {
 _SMALLEST_WITH_BOTTLENECKS = 50
 _BOTTLENECK_EXPANSION = 4
 
-_BN_MOMENTUM = 0.997
+BN_MOMENTUM = 0.997
 _BN_EPSILON = 1e-5
 
 _IN_STAGE = re.compile(r"stage(\d+)_")
@@ -51,6 +51,7 @@ def cifar10_resnet(
     data_format=None,
     filters=16,
     input_shape=(32, 32, 3),
+    batch_norm_momentum=BN_MOMENTUM,
     name=None,
 ):
     """The ResNet for CIFAR-10: three stages of (size - 2) / 6 basic blocks.
@@ -63,6 +64,8 @@ def cifar10_resnet(
             Keras. It is the format inside; images are channels-last.
         filters: Channels of the first stage; each further stage doubles them.
         input_shape: (height, width, channels) of an image.
+        batch_norm_momentum: Share of the moving statistics that a step keeps;
+            trainings of few hundred steps need less than the official one.
         name: Name of the model, `"cifar10_resnet{size}_v{version}"` if None.
 
     Returns:
@@ -87,6 +90,7 @@ def cifar10_resnet(
         num_classes=num_classes,
         data_format=data_format,
         input_shape=input_shape,
+        batch_norm_momentum=batch_norm_momentum,
         name=name or f"cifar10_resnet{size}_v{version}",
     )
 
@@ -98,6 +102,7 @@ def imagenet_resnet(
     data_format=None,
     filters=64,
     input_shape=(224, 224, 3),
+    batch_norm_momentum=BN_MOMENTUM,
     name=None,
 ):
     """The ResNet for ImageNet, four stages; bottleneck blocks from 50 on.
@@ -111,6 +116,7 @@ def imagenet_resnet(
         filters: Channels of the stem and of the first stage's 3x3
             convolutions; each further stage doubles them.
         input_shape: (height, width, channels) of an image.
+        batch_norm_momentum: As in `cifar10_resnet`.
         name: Name of the model, `"imagenet_resnet{size}_v{version}"` if None.
 
     Returns:
@@ -134,6 +140,7 @@ def imagenet_resnet(
         num_classes=num_classes,
         data_format=data_format,
         input_shape=input_shape,
+        batch_norm_momentum=batch_norm_momentum,
         name=name or f"imagenet_resnet{size}_v{version}",
     )
 
@@ -185,6 +192,7 @@ def _resnet(
     num_classes,
     data_format,
     input_shape,
+    batch_norm_momentum,
     name,
 ):
     if version not in _VERSIONS:
@@ -202,7 +210,12 @@ def _resnet(
             "`input_shape` must be (height, width, channels) without the "
             f"batch. Received: {input_shape!r}"
         )
-    build = _LayerBuilder(data_format)
+    if not 0 <= batch_norm_momentum < 1:
+        raise ValueError(
+            "`batch_norm_momentum` must lie in [0, 1). "
+            f"Received: {batch_norm_momentum!r}"
+        )
+    build = _LayerBuilder(data_format, batch_norm_momentum)
     post_activation, block = _VERSIONS[version]
 
     images = keras.Input(input_shape, name="images")
@@ -289,13 +302,14 @@ _VERSIONS = {1: (True, _block_v1), 2: (False, _block_v2)}
 class _LayerBuilder:
     """Applies the official layers in one data format."""
 
-    def __init__(self, data_format):
+    def __init__(self, data_format, batch_norm_momentum):
         if data_format not in (None, "channels_last", "channels_first"):
             raise ValueError(
                 '`data_format` must be "channels_last", "channels_first" or '
                 f"None. Received: {data_format!r}"
             )
         self.data_format = data_format or keras.config.image_data_format()
+        self._momentum = batch_norm_momentum
 
     def conv(self, x, filters, kernel_size, strides, name):
         padding = "same"
@@ -330,7 +344,7 @@ class _LayerBuilder:
     def norm(self, x, name):
         return layers.BatchNormalization(
             axis=1 if self.data_format == "channels_first" else -1,
-            momentum=_BN_MOMENTUM,
+            momentum=self._momentum,
             epsilon=_BN_EPSILON,
             name=name,
         )(x)

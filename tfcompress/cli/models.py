@@ -9,6 +9,12 @@ from official_resnet import resnet_model
 from tfcompress.files import atomic_path
 
 DEFAULT_SIZES = {"cifar10": 32, "digits": 8, "imagenet": 50}
+# The digits are trained for a few hundred steps only.
+DEFAULT_MOMENTA = {
+    "cifar10": resnet_model.BN_MOMENTUM,
+    "digits": 0.9,
+    "imagenet": resnet_model.BN_MOMENTUM,
+}
 _BUILDERS = {
     "cifar10": resnet_model.cifar10_resnet,
     "digits": resnet_model.cifar10_resnet,
@@ -21,7 +27,14 @@ _POLICIES = {
 }
 
 
-def build(dataset, size=None, version=2, data_format=None, dtype="fp32"):
+def build(
+    dataset,
+    size=None,
+    version=2,
+    data_format=None,
+    dtype="fp32",
+    batch_norm_momentum=None,
+):
     """A fresh official ResNet for a data set.
 
     Args:
@@ -30,7 +43,11 @@ def build(dataset, size=None, version=2, data_format=None, dtype="fp32"):
         version: 1 or 2.
         data_format: of the activations; Keras' default if None.
         dtype: `"fp32"`, or `"fp16"` or `"bf16"` for mixed precision.
+        batch_norm_momentum: the data set's default if None.
     """
+    momentum = batch_norm_momentum
+    if momentum is None:
+        momentum = DEFAULT_MOMENTA[dataset]
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[dtype])
     try:
@@ -38,6 +55,7 @@ def build(dataset, size=None, version=2, data_format=None, dtype="fp32"):
             size or DEFAULT_SIZES[dataset],
             version=version,
             data_format=data_format,
+            batch_norm_momentum=momentum,
         )
     finally:
         keras.config.set_dtype_policy(before)

@@ -88,6 +88,7 @@ class Session:
             "resnet_version": flags.RESNET_VERSION.value,
             "data_format": flags.DATA_FORMAT.value,
             "dtype": flags.DTYPE.value,
+            "batch_norm_momentum": flags.BATCH_NORM_MOMENTUM.value,
         }
 
     def new_model(self):
@@ -98,6 +99,7 @@ class Session:
             version=int(flags.RESNET_VERSION.value),
             data_format=flags.DATA_FORMAT.value,
             dtype=flags.DTYPE.value,
+            batch_norm_momentum=flags.BATCH_NORM_MOMENTUM.value,
         )
 
     def load(self, path):
