@@ -113,6 +113,7 @@ def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
         A `Factorization`.
 
     Raises:
+        TypeError: if the kernel does not hold real numbers.
         ValueError: if an argument is out of range, or the kernel holds NaN or
             infinite values.
 
@@ -121,15 +122,12 @@ def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
         >>> decompose(kernel, "tucker", ranks=(4, 8)).factors["core"].shape
         (3, 3, 4, 8)
     """
-    kernel = np.asarray(kernel)
-    if not np.issubdtype(kernel.dtype, np.floating):
-        kernel = kernel.astype(np.float32)
+    kernel = linalg.check_finite(kernel, "kernel")
     shape = kernel_shape_4d(kernel.shape)
     if math.prod(shape) == 0:
         raise ValueError(
             f"`kernel` must not be empty. Received the shape: {kernel.shape}"
         )
-    linalg.check_finite(kernel, "kernel")
     decomposition = choose(
         method,
         shape,

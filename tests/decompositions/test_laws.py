@@ -156,9 +156,15 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("case", GEOMETRIES, ids=str)
+@pytest.mark.parametrize(
+    "case, data_format",
+    [
+        *((case, "channels_last") for case in GEOMETRIES),
+        *((case, "channels_first") for case in GEOMETRIES[1::3]),
+    ],
+    ids=str,
+)
 def test_apply_is_convolution_by_reconstructed_kernel(
     case, method, data_format, rng
 ):
@@ -207,9 +213,7 @@ def test_strided_1x1_is_the_subsampled_dense_result(method, rng):
     decomposition = from_rate(cls, (1, 1, 6, 8), 0.7)
     factors = random_factors(rng, decomposition)
     x = np.float32(rng.standard_normal((2, 7, 6, 6)))
-    for padding, strides in itertools.product(
-        ("same", "valid"), ((2, 2), (3, 1))
-    ):
+    for padding, strides in (("same", (2, 2)), ("valid", (3, 1))):
         conv = Convolution(strides, padding)
         expected = (x @ decomposition.reconstruct(factors)[0, 0])[
             :, :: strides[0], :: strides[1]
@@ -288,7 +292,7 @@ def test_clipping_twice_changes_nothing(method, rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_error_never_rises_with_the_ranks(method, rng):
-    shape = (3, 3, 16, 24)
+    shape = (3, 3, 12, 16)
     kernel = decaying_kernel(rng, shape)
     cls = decompositions.for_kernel(method, shape)
     most = cls.max_ranks(shape)
@@ -307,7 +311,7 @@ def test_error_never_rises_with_the_ranks(method, rng):
     assert errors[-1] < slack
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 16, 24), (1, 1, 32, 24)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 3, 12, 16), (1, 1, 32, 24)], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_error_never_rises_with_the_rate(method, shape, rng):
     kernel = decaying_kernel(rng, shape)
@@ -411,7 +415,7 @@ def test_wrong_values_are_refused(method):
         cls((3, 3, 8, 8), (0,) * count)
     with pytest.raises(ValueError, match="not feasible.*nearest"):
         cls((3, 3, 8, 8), (10**6,) * count)
-    with pytest.raises(ValueError, match="`groups` must divide"):
+    with pytest.raises(ValueError, match="`groups` must be a positive"):
         cls((3, 3, 8, 8), (1,) * count, groups=3)
     with pytest.raises(ValueError, match=r"`kernel` must have the shape"):
         cls((3, 3, 8, 8), (1,) * count).decompose(np.zeros((3, 3, 8, 4)))

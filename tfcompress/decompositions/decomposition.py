@@ -31,8 +31,9 @@ class Decomposition(abc.ABC):
         groups: number of channel groups.
 
     Raises:
-        ValueError: if the number of ranks is wrong, or a rank is larger than
-            the unfolding it belongs to can hold.
+        ValueError: if `groups` does not divide the outputs, the number of
+            ranks is wrong, or a rank is larger than the unfolding it belongs
+            to can hold.
     """
 
     kernel_shape: tuple
@@ -53,10 +54,11 @@ class Decomposition(abc.ABC):
                 f"`ranks` of {name} must be {expected} integers "
                 f"({', '.join(self.rank_names)}). Received: {self.ranks}"
             )
-        if self.kernel_shape[3] % self.groups:
+        if self.groups < 1 or self.kernel_shape[3] % self.groups:
             raise ValueError(
-                f"`groups` must divide the {self.kernel_shape[3]} output "
-                f"channels of the kernel. Received: {self.groups}"
+                "`groups` must be a positive integer that divides the "
+                f"{self.kernel_shape[3]} output channels of the kernel. "
+                f"Received: {self.groups}"
             )
         feasible = self.clip_ranks(self.block_shape, self.ranks)
         if min(self.ranks) < 1 or self.ranks != feasible:
