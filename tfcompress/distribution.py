@@ -122,12 +122,15 @@ def check_same_everywhere(strategy, number, message):
 
 
 def _total(strategy, number):
-    @tf.function
+    """The sum of a number over all replicas."""
+
     def total(number):
         parts = strategy.run(tf.identity, (number,))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
 
-    return int(total(tf.constant(number, tf.int64)))
+    number = tf.constant(number, tf.int64)
+    # Traced by hand: TensorFlow warns where a function is made often.
+    return int(tf.function(total).get_concrete_function(number)(number))
 
 
 def _devices(num_gpus, virtual_cpus):

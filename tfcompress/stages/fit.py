@@ -93,7 +93,11 @@ class _TaskModel(keras.Model):
         values = self.task.metrics(y, y_pred)
         for name, value in values.items():
             self.trackers[name].update_state(value, sample_weight)
-        return {name: self.trackers[name].result() for name in values}
+        return {
+            metric.name: metric.result()
+            for metric in self.metrics
+            if metric.name in ("loss", *values)
+        }
 
 
 @contextlib.contextmanager

@@ -1,0 +1,131 @@
+"""Trains phase 1 and phase 2 of a small network; run as a process of its own.
+
+    python driver.py DIRECTORY STRATEGY [VIRTUAL_CPUS]
+
+Calling it again goes on from what is in DIRECTORY. At the end every worker
+writes its weights, after phase 1 and after phase 2, to DIRECTORY/weightsN.npz.
+The environment variable DRIVER_PAUSE gives seconds by which each batch is late.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import small_training  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tfcompress import distribution  # noqa: E402
+from tfcompress.datasets.memory import MemorySource  # noqa: E402
+from tfcompress.stages import fine_tune, schedules, train_blocks  # noqa: E402
+from tfcompress.training import Trainer, evaluate  # noqa: E402
+
+BATCH_SIZE, EPOCHS, NUM_TRAIN, NUM_TEST = 16, 2, 128 + 5, 37
+
+
+class LateSource(MemorySource):
+    """Its training batches come late, to leave time for a kill."""
+
+    def train(self, *args, **kwargs):
+        pause = float(os.environ.get("DRIVER_PAUSE", 0))
+        batches = super().train(*args, **kwargs)
+        if not pause:
+            return batches
+        return batches.map(
+            lambda images, labels: (
+                tf.ensure_shape(
+                    tf.py_function(
+                        lambda x: (time.sleep(pause), x)[1],
+                        [images],
+                        tf.float32,
+                    ),
+                    images.shape,
+                ),
+                labels,
+            )
+        )
+
+
+def source():
+    """Images that are flipped and shifted at random, and odd numbers of them."""
+
+    def preprocess(images, seeds=None):
+        if seeds is None:
+            return images
+        flips = seeds[:, 0] % 2 == 0
+        shifts = tf.cast(seeds[:, 1] % 5, tf.float32)[:, None, None, None]
+        images = tf.where(flips[:, None, None, None], images[:, ::-1], images)
+        return images + 0.1 * shifts
+
+    return LateSource(
+        "small",
+        small_training.images(NUM_TRAIN, seed=0),
+        small_training.images(NUM_TEST, seed=1),
+        small_training.NUM_CLASSES,
+        preprocess,
+    )
+
+
+def main(directory, strategy, virtual_cpus=None):
+    strategy = distribution.get_strategy(
+        strategy, virtual_cpus=virtual_cpus and int(virtual_cpus)
+    )
+    directory = pathlib.Path(directory)
+    with strategy.scope():
+        student = small_training.network(1, filters=3)
+        reference = small_training.network(2)
+    trainer = Trainer(
+        source(),
+        directory,
+        BATCH_SIZE,
+        strategy,
+        checkpoint_steps=3,
+        steps_per_loop=2,
+        clip_norm=1.0,
+    )
+    train_blocks(
+        student,
+        reference,
+        small_training.STAGE_OUTPUTS,
+        trainer,
+        EPOCHS,
+        batch_norm="train",
+        # Adam's first steps turn rounding errors of tiny gradients into
+        # differences of the size of the rate.
+        optimizer=lambda rate: keras.optimizers.Adam(rate, epsilon=1e-3),
+    )
+    after_blocks = small_training.weights(student)
+    fine_tune(
+        student,
+        trainer,
+        EPOCHS,
+        optimizer=lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+        learning_rate=schedules.warm_up(schedules.constant(0.05), 1),
+        weight_decay=2e-4,
+        teacher=reference,
+    )
+    weights = {
+        **{f"phase1/{k}": v for k, v in after_blocks.items()},
+        **{
+            f"phase2/{k}": v for k, v in small_training.weights(student).items()
+        },
+        **{
+            f"test/{k}": v
+            for k, v in evaluate(
+                student, source(), BATCH_SIZE, strategy
+            ).items()
+        },
+    }
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+    index = task.get("index", 0)
+    np.savez(directory / f"weights{index}.npz", **weights)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
