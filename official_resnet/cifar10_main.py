@@ -21,7 +21,9 @@ EVAL_ONLY = absl_flags.DEFINE_bool(
 absl_flags.set_default(flags.DATASET, "cifar10")
 
 
+def main():
+    baseline.run(Session(), MODEL_DIR.value, EVAL_ONLY.value)
+
+
 if __name__ == "__main__":
-    program.run(
-        lambda: baseline.run(Session(), MODEL_DIR.value, EVAL_ONLY.value)
-    )
+    program.run(main)

@@ -9,4 +9,4 @@ ensure_environment .venv "$(tensorflow_extra)"
 export PYTHON=$PWD/.venv/bin/python
 run_python -m tfcompress.datasets.digits quickstart/data
 bash scripts/cifar10_script.sh cp 0.1 . quickstart/data quickstart/pretrained \
-  quickstart/output 128 20 --dataset=digits --train_pretrained "$@"
+  quickstart/output 64 0 --dataset=digits --train_pretrained "$@"

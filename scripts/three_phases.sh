@@ -16,7 +16,8 @@ Compresses a trained ResNet in three phases: decompose; train stage by stage
 against the original; train end to end. Results: OUTPUT_DIR/phaseN/METHOD/rateRATE.
 PRETRAINED_MODEL is a .keras file, a folder with model.keras, or an official
 TF1 checkpoint; with --train_pretrained it is trained first if it is missing.
-Paths are relative to WORK_DIR. All flags:
+Paths are relative to WORK_DIR. EPOCHS are those of each stage of phase 1 and of
+phase 2; 0 for the recipe's. All flags:
   python -m tfcompress.cli.three_phases --help
 USAGE
     return 2

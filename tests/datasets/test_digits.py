@@ -57,6 +57,21 @@ def test_other_data_are_not_replaced(tmp_path, cifar10_dir):
     )
 
 
+def test_augmentation_shifts_but_does_not_mirror(tmp_path):
+    source = datasets.get("digits")(str(tmp_path))
+    stored = cifar10.read(str(tmp_path), "train")[0]
+    images, _ = next(iter(source.train(4, epoch=0, seed=0)))
+    # Every image is a crop of a padded original, in its own orientation.
+    padded = np.pad(stored[..., 0], ((0, 0), (4, 4), (4, 4))).astype("float32")
+    for image in images.numpy()[..., 0]:
+        crops = np.lib.stride_tricks.sliding_window_view(
+            padded, (32, 32), axis=(1, 2)
+        )
+        ranks = image > image.mean()
+        means = crops.mean(axis=(3, 4), keepdims=True)
+        assert ((crops > means) == ranks).all(axis=(3, 4)).any()
+
+
 def run(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "tfcompress.datasets.digits", *arguments],

@@ -40,9 +40,9 @@ BATCH_SIZE = flags.DEFINE_integer(
 )
 TRAIN_EPOCHS = flags.DEFINE_integer(
     "train_epochs",
-    None,
-    "Epochs (per stage in phase 1); the recipe's by default.",
-    lower_bound=1,
+    0,
+    "Epochs (per stage in phase 1); 0: as many as the recipe has.",
+    lower_bound=0,
     short_name="te",
 )
 EPOCHS_BETWEEN_EVALS = flags.DEFINE_integer(

@@ -87,5 +87,9 @@ def official_stages(model):
         return None
 
 
+def main():
+    run(Session())
+
+
 if __name__ == "__main__":
-    program.run(lambda: run(Session()))
+    program.run(main)

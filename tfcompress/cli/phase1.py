@@ -93,5 +93,9 @@ def run(session):
     return session.conclude(directory, student)
 
 
+def main():
+    run(Session())
+
+
 if __name__ == "__main__":
-    program.run(lambda: run(Session()))
+    program.run(main)

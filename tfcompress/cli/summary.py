@@ -93,5 +93,9 @@ def _ratio(before, after):
     return f"{after / before:.3f}" if before and after is not None else "?"
 
 
+def main():
+    run(Session())
+
+
 if __name__ == "__main__":
-    program.run(lambda: run(Session()))
+    program.run(main)

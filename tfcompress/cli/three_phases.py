@@ -43,5 +43,9 @@ def run(session):
     return results
 
 
+def main():
+    run(Session())
+
+
 if __name__ == "__main__":
-    program.run(lambda: run(Session()))
+    program.run(main)

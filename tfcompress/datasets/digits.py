@@ -18,7 +18,7 @@ _MAX_VALUE = 16  # of the stored pixels
 _TEST_EVERY = 5
 
 
-def load(data_dir, preprocess=preprocessing.cifar10):
+def load(data_dir, preprocess=preprocessing.digits):
     """The digits as a source; they are written to `data_dir` when missing.
 
     Args:
