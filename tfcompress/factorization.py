@@ -91,7 +91,7 @@ def choose(
     if rate is not None:
         return from_rate(cls, kernel_shape, rate, groups)
     values = ranks if isinstance(ranks, (tuple, list)) else (ranks,)
-    if not all(_is_integer(value) for value in values):
+    if not all(is_positive_integer(value) for value in values):
         raise ValueError(
             f"`ranks` must be positive integers. Received: {ranks!r}"
         )
@@ -140,7 +140,8 @@ def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
     return Factorization(decomposition, factors, kernel.shape)
 
 
-def _is_integer(value):
+def is_positive_integer(value):
+    """Whether `value` is an integer of at least 1, of Python or NumPy."""
     return (
         isinstance(value, (int, np.integer))
         and not isinstance(value, bool)

@@ -1,12 +1,11 @@
 """Convolutions whose kernel is stored as factors."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfcompress.convolution import Convolution
 from tfcompress.factorization import kernel_shape_4d
-from tfcompress.layers.tensorized import Tensorized
+from tfcompress.layers.tensorized import Tensorized, sizes
 
 
 class TensorizedConv(Tensorized):
@@ -26,17 +25,22 @@ class TensorizedConv(Tensorized):
         **kwargs,
     ):
         super().__init__(filters, **kwargs)
-        self.filters = filters
-        self.kernel_size = _sizes("kernel_size", kernel_size, dimensions)
-        self.strides = _sizes("strides", strides, dimensions)
+        (self.filters,) = sizes("filters", filters, 1)
+        self.kernel_size = sizes("kernel_size", kernel_size, dimensions)
+        self.strides = sizes("strides", strides, dimensions)
         self.padding = str(padding).lower()
         self.data_format = data_format or keras.config.image_data_format()
-        self.dilation_rate = _sizes("dilation_rate", dilation_rate, dimensions)
-        self.groups = groups
+        self.dilation_rate = sizes("dilation_rate", dilation_rate, dimensions)
+        (self.groups,) = sizes("groups", groups, 1)
         self.input_spec = keras.layers.InputSpec(ndim=dimensions + 2)
         if self.padding not in paddings:
             raise ValueError(
                 f"`padding` must be one of {paddings}. Received: {padding!r}"
+            )
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(
+                "`data_format` must be 'channels_last' or 'channels_first'. "
+                f"Received: {data_format!r}"
             )
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
@@ -44,8 +48,7 @@ class TensorizedConv(Tensorized):
                 f"Received: strides={self.strides}, "
                 f"dilation_rate={self.dilation_rate}"
             )
-        _sizes("groups", groups, 1)
-        if filters % groups:
+        if self.filters % self.groups:
             raise ValueError(
                 f"`groups` must divide the {filters} `filters`. "
                 f"Received: {groups}"
@@ -73,7 +76,17 @@ class TensorizedConv(Tensorized):
                 f"Received: {self.groups}"
             )
         kernel = (*self.kernel_size, channels // self.groups, self.filters)
+        self._check_size(input_shape)
         self._build(kernel_shape_4d(kernel), input_shape)
+
+    def _check_size(self, input_shape):
+        output = self.compute_output_shape(input_shape)
+        if any(n is not None and n < 1 for n in output[1:]):
+            raise ValueError(
+                f"The inputs are smaller than the kernel of {self.kernel_size} "
+                f"with `dilation_rate` {self.dilation_rate}. Received: "
+                f"input_shape={tuple(input_shape)}"
+            )
 
     def get_config(self):
         return {
@@ -235,16 +248,3 @@ class TensorizedConv1D(TensorizedConv):
         if self.channel_axis == -1:
             return (input_shape[0], steps, self.filters)
         return (input_shape[0], self.filters, steps)
-
-
-def _sizes(name, value, count):
-    """`value` as a tuple of `count` positive integers."""
-    values = value if isinstance(value, (tuple, list)) else (value,) * count
-    if len(values) != count or not all(
-        isinstance(v, (int, np.integer)) and v > 0 for v in values
-    ):
-        raise ValueError(
-            f"`{name}` must be a positive integer or {count} of them. "
-            f"Received: {value!r}"
-        )
-    return tuple(int(v) for v in values)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfcompress.convolution import Convolution
-from tfcompress.layers.tensorized import Tensorized
+from tfcompress.layers.tensorized import Tensorized, sizes
 
 
 @keras.saving.register_keras_serializable("tfcompress")
@@ -37,7 +37,7 @@ class TensorizedDense(Tensorized):
     """
 
     def __init__(self, units, **kwargs):
-        super().__init__(units, **kwargs)
+        super().__init__(*sizes("units", units, 1), **kwargs)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     @property

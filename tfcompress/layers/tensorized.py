@@ -8,7 +8,7 @@ from keras import ops
 
 from tfcompress import decompositions
 from tfcompress.costs import dense_macs, factorized_macs
-from tfcompress.factorization import choose
+from tfcompress.factorization import choose, is_positive_integer
 from tfcompress.initialization import factor_initializers
 from tfcompress.ranks import check_rate
 
@@ -103,7 +103,12 @@ class Tensorized(keras.layers.Layer, abc.ABC):
         return self.convolution.spatial_shape(tuple(input_shape))
 
     def reconstruct(self):
-        """The dense kernel in the layout of the stock layer, as a tensor."""
+        """The dense kernel in the layout of the stock layer, as a tensor.
+
+        Raises:
+            ValueError: if the layer is not built.
+        """
+        self._check_built()
         kernel = self.decomposition.reconstruct(self.factors)
         return ops.reshape(kernel, self.keras_kernel_shape)
 
@@ -112,8 +117,18 @@ class Tensorized(keras.layers.Layer, abc.ABC):
 
         Args:
             kernel: NumPy array in the layout of the stock layer.
+
+        Raises:
+            ValueError: if the layer is not built, or the kernel does not fit.
         """
-        kernel = np.asarray(kernel).reshape(self.decomposition.kernel_shape)
+        self._check_built()
+        kernel = np.asarray(kernel)
+        if kernel.shape != self.keras_kernel_shape:
+            raise ValueError(
+                f"`kernel` must have the shape {self.keras_kernel_shape}. "
+                f"Received: {kernel.shape}"
+            )
+        kernel = kernel.reshape(self.decomposition.kernel_shape)
         self.assign_factors(self.decomposition.decompose(kernel))
 
     def assign_factors(self, factors):
@@ -126,7 +141,11 @@ class Tensorized(keras.layers.Layer, abc.ABC):
 
         A reconstructed kernel costs `decomposition.rebuild_macs` besides,
         once for a whole batch.
+
+        Raises:
+            ValueError: if the layer is not built.
         """
+        self._check_built()
         size = self.image_size(input_shape)
         if self.chosen_implementation == "factorized":
             return factorized_macs(self.decomposition, self.convolution, size)
@@ -194,6 +213,13 @@ class Tensorized(keras.layers.Layer, abc.ABC):
                 constraint=self.bias_constraint,
             )
 
+    def _check_built(self):
+        if self.decomposition is None:
+            raise ValueError(
+                f"The layer {self.name!r} is not built, so that it has no "
+                "factors yet. Call it on data, or `build(input_shape)`"
+            )
+
     def _choose_implementation(self, input_shape):
         if self.implementation != "auto":
             return self.implementation
@@ -239,6 +265,17 @@ class _KernelRegularizer(keras.regularizers.Regularizer):
 
     def __call__(self, x):
         return self.layer.kernel_regularizer(self.layer.reconstruct())
+
+
+def sizes(name, value, count):
+    """`value` as a tuple of `count` positive integers."""
+    values = value if isinstance(value, (tuple, list)) else (value,) * count
+    if len(values) != count or not all(map(is_positive_integer, values)):
+        several = f" or {count} of them" if count > 1 else ""
+        raise ValueError(
+            f"`{name}` must be a positive integer{several}. Received: {value!r}"
+        )
+    return tuple(int(v) for v in values)
 
 
 def _as_tuple(ranks):

@@ -1,0 +1,364 @@
+"""Tensorized layers beside the stock layers that they stand in for."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from oracles import relative_error
+
+import tfcompress as tc
+from tfcompress import costs
+
+# Stock class, tensorized class, first arguments, shape of the inputs.
+CONV2D = (layers.Conv2D, tc.TensorizedConv2D, (6, 3), (2, 9, 10, 4))
+CONV1D = (layers.Conv1D, tc.TensorizedConv1D, (6, 3), (2, 11, 4))
+DENSE = (layers.Dense, tc.TensorizedDense, (6,), (2, 4))
+# On TensorFlow a stock layer adds its bias along the width of channels_first
+# images that are as wide as there are filters: the sizes differ here.
+PAIRS = {"conv2d": CONV2D, "conv1d": CONV1D, "dense": DENSE}
+
+SETTINGS = {
+    "conv2d": [
+        {},
+        {"strides": 2},
+        {"strides": (2, 1), "padding": "same"},
+        {"padding": "SAME", "activation": "relu"},
+        {"dilation_rate": (2, 1)},
+        {"groups": 2, "padding": "same"},
+        {"use_bias": False},
+        {"data_format": "channels_first"},
+        {"kernel_size": (1, 1), "strides": 2},
+        {"kernel_size": (3, 2), "activation": "softmax"},
+        {"bias_initializer": "ones", "bias_regularizer": "l2"},
+        {"bias_constraint": "non_neg", "trainable": False},
+        {"activity_regularizer": keras.regularizers.L2(0.1)},
+    ],
+    "conv1d": [
+        {},
+        {"strides": 2, "padding": "same"},
+        {"padding": "causal"},
+        {"padding": "causal", "dilation_rate": 2},
+        {"padding": "causal", "strides": 2, "activation": "relu"},
+        {"groups": 2, "use_bias": False},
+        {"kernel_size": 1, "strides": 3},
+        {"data_format": "channels_first"},
+        {"data_format": "channels_first", "padding": "same"},
+        {"data_format": "channels_first", "padding": "causal"},
+    ],
+    "dense": [
+        {},
+        {"activation": "softmax"},
+        {"use_bias": False},
+        {"bias_initializer": "ones"},
+        {"bias_constraint": "non_neg"},
+    ],
+}
+CASES = [(kind, s) for kind, rows in SETTINGS.items() for s in rows]
+
+
+def random_values(layer, rng):
+    for variable in layer.weights:
+        variable.assign(rng.standard_normal(variable.shape))
+
+
+def pair(kind, rng, method="tucker", implementation="auto", **settings):
+    """A stock and a tensorized layer of one function, and inputs for them."""
+    stock_class, our_class, first, shape = PAIRS[kind]
+    if settings.get("data_format") == "channels_first":
+        shape = (shape[0], shape[-1], *shape[1:-1])
+    if "kernel_size" in settings:
+        first = first[:1]
+    ours = our_class(
+        *first,
+        method=method,
+        rate=settings.pop("rate", 0.8),
+        implementation=implementation,
+        **settings,
+    )
+    stock = stock_class(*first, **settings)
+    ours.build(shape)
+    stock.build(shape)
+    random_values(ours, rng)
+    stock.kernel.assign(ours.reconstruct())
+    if stock.use_bias:
+        stock.bias.assign(ours.bias)
+    return stock, ours, np.float32(rng.standard_normal(shape))
+
+
+def outputs(layer, x):
+    return ops.convert_to_numpy(layer(x))
+
+
+def compute(stock, ours, x):
+    """Outputs of both; a skip where the backend refuses the stock layer."""
+    try:
+        expected = outputs(stock, x)
+    except Exception as error:
+        if getattr(stock, "data_format", None) != "channels_first":
+            raise
+        pytest.skip(f"the backend refuses channels_first: {error}")
+    return outputs(ours, x), expected
+
+
+@pytest.mark.parametrize("kind, settings", CASES, ids=str)
+def test_every_argument_of_the_stock_layer(kind, settings, rng):
+    stock, ours, x = pair(kind, rng, **settings)
+    result, expected = compute(stock, ours, x)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+    assert ours.compute_output_shape(x.shape) == expected.shape
+    unknown = (None, *x.shape[1:])
+    assert ours.compute_output_shape(unknown) == stock.compute_output_shape(
+        unknown
+    )
+    assert len(ours.losses) == len(stock.losses)
+    for a, b in zip(ours.losses, stock.losses, strict=True):
+        assert float(a) == pytest.approx(float(b), rel=1e-4)
+    assert ours.trainable == stock.trainable
+    assert len(ours.trainable_weights) == (
+        ours.trainable and len(ours.factors) + ours.use_bias
+    )
+
+
+@pytest.mark.parametrize("implementation", ["factorized", "reconstructed"])
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("method", tc.methods())
+def test_every_method_in_either_implementation(
+    kind, method, implementation, rng
+):
+    stock, ours, x = pair(kind, rng, method, implementation)
+    assert ours.chosen_implementation == implementation
+    result, expected = compute(stock, ours, x)
+    assert relative_error(result, expected) < 1e-5
+
+
+@pytest.mark.parametrize("kind, settings", CASES, ids=str)
+def test_config_makes_an_equal_layer(kind, settings):
+    _, our_class, first, shape = PAIRS[kind]
+    if settings.get("data_format") == "channels_first":
+        shape = (shape[0], shape[-1], *shape[1:-1])
+    if "kernel_size" in settings:
+        first = first[:1]
+    layer = our_class(*first, method="tt", rate=0.5, name="one", **settings)
+    fresh = our_class.from_config(layer.get_config())
+    assert fresh.get_config() == layer.get_config()
+    assert layer.get_config()["rate"] == 0.5
+    layer.build(shape)
+    # Once there are weights, the config says exactly which.
+    config = layer.get_config()
+    assert config["rate"] is None
+    assert config["ranks"] == layer.decomposition.ranks
+    built = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert built.built
+    assert built.get_config() == config
+    assert [w.shape for w in built.weights] == [w.shape for w in layer.weights]
+    assert built.name == "one"
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_constructor_arguments_are_all_in_the_config(kind):
+    stock_class, our_class, first, _ = PAIRS[kind]
+    ours = set(our_class(*first, ranks=2).get_config())
+    stock = set(stock_class(*first).get_config())
+    # A constraint on the kernel is refused; LoRA and quantization are not ours.
+    foreign = {"kernel_constraint", "lora_rank", "lora_alpha"}
+    # Layer adds it to the config of those that have one.
+    foreign.add("activity_regularizer")
+    assert {
+        name
+        for name in stock - ours - foreign
+        if not name.startswith("quantization")
+    } == set()
+
+
+@pytest.mark.parametrize("method", tc.methods())
+def test_gradients_reach_every_factor(method, rng):
+    x = np.float32(rng.standard_normal((8, 6, 6, 4)))
+    stock, ours = (
+        layers.Conv2D(6, 3),
+        tc.TensorizedConv2D(6, 3, method=method, rate=0.8),
+    )
+    target = outputs(stock, x)
+    model = keras.Sequential([keras.Input(x.shape[1:]), ours])
+    before = [ops.convert_to_numpy(w) for w in ours.trainable_weights]
+    assert len(before) == len(ours.factors) + 1
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    losses = model.fit(x, target, epochs=5, verbose=0).history["loss"]
+    for old, new in zip(before, ours.trainable_weights, strict=True):
+        assert np.abs(ops.convert_to_numpy(new) - old).max() > 0
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", PAIRS)
+def test_mixed_precision(kind, policy, rng):
+    stock, ours, x = pair(kind, rng, dtype=policy, kernel_regularizer="l2")
+    assert {w.dtype for w in ours.weights} == {"float32"}
+    result = ours(x)
+    assert keras.backend.standardize_dtype(result.dtype) == ours.compute_dtype
+    assert relative_error(
+        ops.convert_to_numpy(ops.cast(result, "float32")),
+        ops.convert_to_numpy(ops.cast(stock(x), "float32")),
+    ) < (0.01 if policy == "mixed_float16" else 0.05)
+    assert keras.backend.standardize_dtype(ours.losses[0].dtype) == "float32"
+    again = type(ours).from_config(ours.get_config())
+    assert again.dtype_policy.name == policy
+
+
+@pytest.mark.parametrize(
+    "kind, open_shape, closed_shape",
+    [
+        ("conv2d", (None, None, 4), (9, 8, 4)),
+        ("conv2d", (9, None, 4), (9, 8, 4)),
+        ("conv1d", (None, 4), (11, 4)),
+        ("dense", (None, 4), (7, 4)),
+        ("dense", (None, None, 4), (3, 5, 4)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["tucker", "cp4", "rtt", "tr"])
+def test_unknown_sizes(kind, open_shape, closed_shape, method, rng):
+    settings = {} if kind == "dense" else {"padding": "same", "strides": 2}
+    stock, ours, _ = pair(kind, rng, method, "factorized", **settings)
+    model = keras.Sequential([keras.Input(open_shape), ours])
+    x = np.float32(rng.standard_normal((2, *closed_shape)))
+    assert relative_error(outputs(model, x), outputs(stock, x)) < 1e-5
+    assert model.output_shape == stock.compute_output_shape((None, *open_shape))
+
+
+def test_unequal_depthwise_strides_of_unknown_sizes(rng):
+    stock, ours, _ = pair(
+        "conv2d", rng, "cp4", "factorized", padding="same", strides=(2, 1)
+    )
+    model = keras.Sequential([keras.Input((None, None, 4)), ours])
+    for size in [(9, 8), (8, 9), (12, 12)]:
+        x = np.float32(rng.standard_normal((2, *size, 4)))
+        assert relative_error(outputs(model, x), outputs(stock, x)) < 1e-5
+
+
+def test_dense_takes_any_number_of_axes(rng):
+    stock, ours, _ = pair("dense", rng, "tt")
+    for shape in [(3, 4), (3, 5, 4), (2, 3, 5, 4)]:
+        x = np.float32(rng.standard_normal(shape))
+        assert relative_error(outputs(ours, x), outputs(stock, x)) < 1e-5
+
+
+@pytest.mark.parametrize("method", tc.methods())
+@pytest.mark.parametrize("kind", PAIRS)
+def test_assigned_kernel_is_kept_at_full_rank(kind, method, rng):
+    stock, ours, x = pair(kind, rng, method)
+    cls = type(ours.decomposition)
+    full = cls.max_ranks(ours.decomposition.kernel_shape)
+    ours = type(ours).from_config({**ours.get_config(), "ranks": full})
+    ours.build(x.shape)
+    kernel = np.float32(rng.standard_normal(stock.kernel.shape))
+    ours.assign_kernel(kernel)
+    tolerance = 1e-2 if "CP" in cls.__name__ else 1e-5
+    assert relative_error(ops.convert_to_numpy(ours.reconstruct()), kernel) < (
+        tolerance
+    )
+    assert ours.method in tc.methods()
+    assert ours.ranks == full
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("method", tc.methods())
+def test_auto_never_costs_more_than_the_dense_layer(kind, method, rng):
+    _, our_class, first, shape = PAIRS[kind]
+    for rate in (0.1, 0.5, 1.0):
+        layer = our_class(*first, method=method, rate=rate)
+        layer.build(shape)
+        size = layer.image_size(shape)
+        kernel_shape = layer.decomposition.kernel_shape
+        dense = costs.dense_macs(kernel_shape, layer.convolution, size)
+        chain = costs.factorized_macs(
+            layer.decomposition, layer.convolution, size
+        )
+        assert layer.compute_macs(shape) == min(chain, dense)
+        assert layer.chosen_implementation == (
+            "factorized" if chain <= dense else "reconstructed"
+        )
+
+
+def test_reshaped_methods_are_rebuilt_where_the_chain_costs_more():
+    """At its published settings r-TT has more multiply-adds than dense."""
+    layer = tc.TensorizedConv2D(64, 3, padding="same", method="rtt", rate=0.3)
+    layer.build((None, 16, 16, 64))
+    assert layer.chosen_implementation == "reconstructed"
+    assert layer.compute_macs((None, 16, 16, 64)) == 16 * 16 * 9 * 64 * 64
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_regularizer_acts_on_the_kernel_and_counts_once(kind, rng):
+    stock, ours, x = pair(
+        kind, rng, kernel_regularizer=keras.regularizers.L1(2)
+    )
+    first, second = keras.Input(x.shape[1:]), keras.Input(x.shape[1:])
+    shared = keras.Model([first, second], [ours(first), ours(second)])
+    expected = 2 * np.abs(ops.convert_to_numpy(stock.kernel)).sum()
+    assert len(shared.losses) == 1
+    assert float(shared.losses[0]) == pytest.approx(expected, rel=1e-5)
+    # The same model, in a file and back.
+    config = ours.get_config()
+    assert config["kernel_regularizer"]["class_name"] == "L1"
+    ours.trainable = False
+    assert not shared.losses
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("method", tc.methods())
+@pytest.mark.parametrize("initializer", ["glorot_uniform", "he_normal"])
+def test_fresh_layers_keep_the_variance(kind, method, initializer, rng):
+    """Outputs vary as much as those of a fresh stock layer, within 2 times."""
+    stock_class, our_class, _, _ = PAIRS[kind]
+    first = (48,) if kind == "dense" else (48, 3)
+    shape = {"conv2d": (8, 9, 9), "conv1d": (16, 24), "dense": (256,)}[kind]
+    x = np.float32(rng.standard_normal((*shape, 32)))
+    stock = stock_class(*first, kernel_initializer=initializer)
+    expected = outputs(stock, x).var()
+    # The mean over a few draws: products of few factors have heavy tails.
+    found = [
+        outputs(
+            our_class(
+                *first,
+                method=method,
+                rate=0.5,
+                kernel_initializer=initializer,
+            ),
+            x,
+        ).var()
+        for _ in range(8)
+    ]
+    assert 0.5 < np.mean(found) / expected < 2
+
+
+def test_a_seed_fixes_the_factors_and_keeps_them_apart():
+    def values(seed):
+        layer = tc.TensorizedConv2D(
+            8,
+            3,
+            ranks=(4, 4),
+            kernel_initializer=keras.initializers.HeNormal(seed=seed),
+        )
+        layer.build((None, 8, 8, 8))
+        return {n: ops.convert_to_numpy(f) for n, f in layer.factors.items()}
+
+    one, two, other = values(1), values(1), values(2)
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+        assert np.abs(one[name] - other[name]).max() > 0
+    input_std, output_std = one["input"].std(), one["output"].std()
+    assert not np.allclose(
+        one["input"] / input_std, one["output"].T / output_std
+    )
+
+
+@pytest.mark.parametrize("initializer", ["zeros", "ones", "orthogonal"])
+def test_any_initializer_gives_its_mean_square(initializer):
+    layer = tc.TensorizedDense(
+        64, method="svd", ranks=32, kernel_initializer=initializer
+    )
+    layer.build((None, 64))
+    kernel = keras.initializers.get(initializer)((64, 64))
+    expected = float(ops.mean(ops.square(kernel)))
+    found = float(ops.mean(ops.square(layer.reconstruct())))
+    assert found == pytest.approx(expected, rel=0.5, abs=1e-12)

@@ -1,0 +1,114 @@
+"""Models with tensorized layers, in a file and back."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import tfcompress as tc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOAD = """
+import sys
+import keras
+import numpy as np
+import tfcompress
+folder = sys.argv[1]
+model = keras.models.load_model(folder + "/model.keras")
+x = np.load(folder + "/x.npy")
+np.save(folder + "/y.npy", keras.ops.convert_to_numpy(model(x)))
+"""
+
+
+def network(method, implementation="auto"):
+    """Every layer class, with and without bias, one of them shared."""
+    common = {"method": method, "implementation": implementation}
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Conv2D(8, 3, name="stem")(inputs)
+    shared = tc.TensorizedConv2D(
+        8, 3, padding="same", rate=0.5, activation="relu", **common
+    )
+    x = shared(shared(x))
+    x = tc.TensorizedConv2D(
+        12, 3, strides=2, rate=0.4, use_bias=False, groups=2, **common
+    )(x)
+    x = layers.Reshape((16, 12))(x)
+    x = tc.TensorizedConv1D(
+        10, 3, padding="causal", rate=0.6, kernel_regularizer="l2", **common
+    )(x)
+    x = layers.Flatten()(x)
+    x = tc.TensorizedDense(6, rate=0.3, activation="softmax", **common)(x)
+    return keras.Model(inputs, x)
+
+
+def outputs(model, x):
+    return ops.convert_to_numpy(model(x))
+
+
+@pytest.mark.parametrize("method", tc.methods())
+def test_a_file_keeps_the_function(method, tmp_path, rng):
+    model = network(method)
+    x = np.float32(rng.standard_normal((2, 12, 12, 3)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(outputs(loaded, x), outputs(model, x))
+    for one, two in zip(model.layers, loaded.layers, strict=True):
+        assert one.get_config() == two.get_config()
+        assert one.name == two.name
+    assert len(loaded.losses) == len(model.losses) == 1
+
+
+def test_weight_files_keep_the_values(tmp_path, rng):
+    one, two = network("rtk"), network("rtk")
+    x = np.float32(rng.standard_normal((2, 12, 12, 3)))
+    one.save_weights(tmp_path / "one.weights.h5")
+    two.load_weights(tmp_path / "one.weights.h5")
+    np.testing.assert_allclose(outputs(one, x), outputs(two, x), atol=1e-6)
+
+
+def test_a_fresh_process_computes_the_same(tmp_path, rng):
+    model = keras.Sequential([keras.Input((12, 12, 3))])
+    for method in tc.methods():
+        model.add(
+            tc.TensorizedConv2D(5, 3, padding="same", ranks=1, method="svd")
+        )
+        model.add(
+            tc.TensorizedConv2D(6, 3, padding="same", rate=0.5, method=method)
+        )
+    x = np.float32(rng.standard_normal((2, 12, 12, 3)))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    np.testing.assert_allclose(
+        np.load(tmp_path / "y.npy"), outputs(model, x), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_training_goes_on_after_loading(tmp_path, rng):
+    model = network("tucker")
+    model.compile("sgd", "mse")
+    x = np.float32(rng.standard_normal((4, 12, 12, 3)))
+    y = np.float32(rng.random((4, 6)))
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    one = model.fit(x, y, verbose=0).history["loss"]
+    two = loaded.fit(x, y, verbose=0).history["loss"]
+    assert one == pytest.approx(two, rel=1e-5)
+
+
+def test_clones_have_the_same_ranks():
+    model = network("tt")
+    clone = keras.models.clone_model(model)
+    for one, two in zip(model.layers, clone.layers, strict=True):
+        assert [w.shape for w in one.weights] == [w.shape for w in two.weights]
