@@ -160,7 +160,7 @@ class Plan(collections.abc.MutableMapping):
             ("", "params", "after", "kept", "MACs", "after", "kept"),
             [
                 (
-                    f"{len(self)} compressed kernels",
+                    f"compressed kernels ({len(self)})",
                     *_before_after(*params),
                     *_before_after(*macs),
                 ),

@@ -121,7 +121,10 @@ class Report:
     def total_rows(self):
         """The totals as rows under `TOTAL_COLUMNS`."""
         return [
-            (f"parameters of {len(self.layers)} kernels", *self.kernels.cells),
+            (
+                f"parameters of compressed kernels ({len(self.layers)})",
+                *self.kernels.cells,
+            ),
             (f"parameters of {self.name}", *self.params.cells),
             (f"MACs of {self.name}", *self.macs.cells),
         ]
@@ -244,7 +247,11 @@ def _check(layers, new, replaced):
                 f"like that of {path!r}. Received: the kernel shape "
                 f"{tuple(new[path].keras_kernel_shape)}"
             )
-    missing = [path for path in layers if path not in new]
+    missing = [
+        path
+        for path, layer in layers.items()
+        if layer.weights and path not in new
+    ]
     if missing:
         raise ValueError(
             "`compressed` was not made of `model`: it lacks the layer "

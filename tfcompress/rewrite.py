@@ -50,7 +50,7 @@ def rewrite(model, plan, progress=None):
     for path, layer in replaced.items():
         layer.assign_factors(factors[path])
         if layer.use_bias:
-            layer.bias.assign(layers[path].bias)
+            layer.bias.assign(layers[path].bias.value)
     new.compression_plan = plan
     return new
 

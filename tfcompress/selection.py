@@ -31,7 +31,7 @@ def select(layers, include=None, exclude=None):
 
 
 def _matches(argument, patterns, layers):
-    if isinstance(patterns, str) or callable(patterns):
+    if not isinstance(patterns, (list, tuple, set)):
         patterns = [patterns]
     found = set()
     for pattern in patterns:

@@ -1,6 +1,9 @@
 """Tables of aligned text."""
 
 import numbers
+import re
+
+PERCENT = re.compile(r"[\d.]+ %")
 
 
 def table(headers, rows):
@@ -39,7 +42,7 @@ def percent(part, whole):
 def is_number(cell):
     """Whether a cell belongs into a column of numbers."""
     if isinstance(cell, str):
-        return cell.endswith(" %")
+        return PERCENT.fullmatch(cell) is not None
     return isinstance(cell, numbers.Number)
 
 

@@ -143,7 +143,7 @@ class _Cloner:
                 "`get_config` must hold all that its weights depend on"
             )
         for source, target in zip(theirs, ours, strict=True):
-            target.assign(source)
+            target.assign(source.value)
 
     def copy_trainable(self, old, new):
         """Sets the trainable flags, outer ones first: they reach inwards."""

@@ -86,9 +86,9 @@ def _recorded_inputs(model):
     config = model.get_build_config() or {}
     if config.get("input_shape") is None:
         raise ValueError(
-            f"{_title(model)} does not know the shape of its inputs; give "
-            "`inputs`, or call it on data. It must take one argument besides "
-            "`training`"
+            f"{_title(model)} does not know the shape of its inputs, or takes "
+            "several arguments. Make it functional by "
+            "`graph.as_functional(model, inputs)` with `keras.Input` tensors"
         )
     return keras.tree.map_shape_structure(
         lambda shape: keras.Input(shape=tuple(shape)[1:]),
