@@ -1,10 +1,10 @@
 """Low-rank factorisations of NumPy arrays, on NumPy and SciPy alone."""
 
 from tfcompress.linalg.arrays import balance, check_finite, relative_error
-from tfcompress.linalg.cp import cp
+from tfcompress.linalg.canonical import cp
+from tfcompress.linalg.ring import tensor_ring
 from tfcompress.linalg.svd import split, truncated_svd
-from tfcompress.linalg.tensor_ring import tensor_ring
-from tfcompress.linalg.tensor_train import tensor_train
+from tfcompress.linalg.train import tensor_train
 from tfcompress.linalg.tucker import hooi
 
 __all__ = [

@@ -30,6 +30,10 @@ def solve_gram(gram, right):
                 gram, lower=True, check_finite=False
             )
         except np.linalg.LinAlgError:
+            # So large a shift suffices whatever the Gram matrix, unless it
+            # overflowed.
+            if not shift < 10.0 * diagonal.sum():
+                raise
             shift *= 10.0
             continue
         return scipy.linalg.cho_solve(factor, right, check_finite=False)

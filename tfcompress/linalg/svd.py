@@ -151,7 +151,7 @@ def _leading_eigenvectors(matrix, rank, require_values):
         return None
     if require_values and kept[0] < noise * kept[-1]:
         return None
-    return vectors[:, : -rank - 1 : -1]
+    return np.ascontiguousarray(vectors[:, : -rank - 1 : -1])
 
 
 def _rayleigh_ritz(u, matrix):

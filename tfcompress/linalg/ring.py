@@ -8,7 +8,7 @@ from tfcompress.linalg.arrays import balance, check_finite, check_rank
 from tfcompress.linalg.blas import frobenius, matmul, symmetric_gram
 from tfcompress.linalg.least_squares import solve_gram
 from tfcompress.linalg.svd import leading_vectors
-from tfcompress.linalg.tensor_train import open_train
+from tfcompress.linalg.train import open_train
 
 
 def tensor_ring(tensor, ranks, sweeps=1, tolerance=1e-3):
@@ -43,26 +43,29 @@ def tensor_ring(tensor, ranks, sweeps=1, tolerance=1e-3):
             f"least two. Received: ranks {ranks} for shape {tensor.shape}."
         )
     norm = frobenius(tensor)
-    cores, error = _sequential_svd(tensor, ranks, norm)
+    if norm > 0.0:
+        tensor = tensor / tensor.dtype.type(norm)
+    cores, error = _sequential_svd(tensor, ranks)
     bonds = [core.shape[0] * core.shape[2] for core in cores]
     if sum(bond**3 for bond in bonds) > 6 * len(tensor) * tensor.size:
         # Solving would cost more than the start, and rings of many axes are
         # so close to trains that it gains next to nothing.
         sweeps = 0
     for _ in range(sweeps):
-        if error <= tolerance * norm:
+        if error <= tolerance:
             break
-        candidate, residual = _least_squares_sweep(tensor, norm, balance(cores))
+        candidate, residual = _least_squares_sweep(tensor, balance(cores))
         gain = error - residual
         if gain > 0.0:
             cores, error = candidate, residual
-        if gain <= tolerance * norm:
+        if gain <= tolerance:
             break
-    return balance(cores)
+    scale = norm ** (1.0 / len(cores))
+    return [core * core.dtype.type(scale) for core in balance(cores)]
 
 
-def _sequential_svd(tensor, ranks, norm):
-    """Return the cores of the TR-SVD and their error."""
+def _sequential_svd(tensor, ranks):
+    """Return the cores of the TR-SVD of a tensor of norm 1, and their error."""
     sizes = tensor.shape
     closing, first = (check_rank(rank, None, "ranks") for rank in ranks[:2])
     matrix = tensor.reshape(sizes[0], -1)
@@ -81,10 +84,10 @@ def _sequential_svd(tensor, ranks, norm):
     rest = rest.reshape(first, *sizes[1:], closing)
     train = open_train(rest, ranks[2:])
     captured = frobenius(train[-1])
-    return [basis, *train], math.sqrt(max(norm**2 - captured**2, 0.0))
+    return [basis, *train], math.sqrt(max(1.0 - captured**2, 0.0))
 
 
-def _least_squares_sweep(tensor, norm, cores):
+def _least_squares_sweep(tensor, cores):
     """Solve for every core once; return the cores and the error after it."""
     last = len(cores) - 1
     closing = cores[0].shape[0]
@@ -133,7 +136,7 @@ def _least_squares_sweep(tensor, norm, cores):
             head_gram = _advance(head_gram, cores[k])
     fitted = np.einsum("ij,ij->", product, solution)
     energy = np.einsum("ij,ij->", matmul(gram, solution), solution)
-    return cores, math.sqrt(max(norm**2 - 2.0 * fitted + energy, 0.0))
+    return cores, math.sqrt(max(1.0 - 2.0 * fitted + energy, 0.0))
 
 
 def _pair_gram(core):
