@@ -31,8 +31,10 @@ def run(session):
         "include": flags.INCLUDE.value,
         "exclude": flags.EXCLUDE.value,
         "pretrained_model": models.fingerprint(source),
-        **session.model_settings,
     }
+    if source.suffix != ".keras":
+        # The network that a checkpoint is put into is built by the flags.
+        settings |= session.model_settings
     directory = session.open(path, settings)
     if directory.results is not None:
         session.print(f"phase 0 is done: {path}")
