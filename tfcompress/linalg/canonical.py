@@ -14,6 +14,9 @@ from tfcompress.linalg.tucker import hooi
 # value in (0, 2). Larger ones are faster on noise, but miss exact solutions.
 _RELAXATION = 1.5
 
+# Length of the noise on the vectors of the start, which have length 1.
+_NOISE = 0.3
+
 
 def cp(tensor, rank, seed=0, sweeps=100, tolerance=5e-4):
     """Decompose a tensor as a sum of `rank` outer products of vectors.
@@ -124,14 +127,14 @@ def _start(tensor, rank, rng):
     for axis, size in enumerate(tensor.shape):
         matrix = unfold(tensor, axis)
         if rank <= min(matrix.shape):
-            factors.append(leading_vectors(matrix, rank).T)
-            continue
-        rest = (*where[:axis], *where[axis + 1 :])
-        fibres = np.moveaxis(tensor, axis, -1)[rest]
-        fibres = fibres / np.linalg.norm(fibres, axis=1, keepdims=True)
-        # Entries drawn twice must not stay one component.
-        noise = rng.standard_normal((rank, size)) * (0.1 / math.sqrt(size))
-        factors.append((fibres + noise).astype(tensor.dtype))
+            vectors = leading_vectors(matrix, rank).T
+        else:
+            rest = (*where[:axis], *where[axis + 1 :])
+            vectors = np.moveaxis(tensor, axis, -1)[rest]
+        # Noise parts entries drawn twice and leads off saddle points.
+        noise = rng.standard_normal((rank, size)) * (_NOISE / math.sqrt(size))
+        vectors = _unit_rows(vectors)[0] + noise
+        factors.append(vectors.astype(tensor.dtype))
     return factors
 
 

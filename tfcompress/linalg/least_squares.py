@@ -18,6 +18,9 @@ def solve_gram(gram, right):
 
     Returns:
         Array of shape (r, n); zero if `gram` is zero.
+
+    Raises:
+        numpy.linalg.LinAlgError: `gram` is far from positive semi-definite.
     """
     diagonal = np.diagonal(gram).copy()
     shift = 10.0 * np.finfo(gram.dtype).eps * float(diagonal.mean())
@@ -30,8 +33,8 @@ def solve_gram(gram, right):
                 gram, lower=True, check_finite=False
             )
         except np.linalg.LinAlgError:
-            # So large a shift suffices whatever the Gram matrix, unless it
-            # overflowed.
+            # Of a Gram matrix no eigenvalue is below minus the trace, however
+            # it was rounded.
             if not shift < 10.0 * diagonal.sum():
                 raise
             shift *= 10.0

@@ -55,7 +55,8 @@ def leading_vectors(matrix, rank):
     """Return an orthonormal basis of the best rank-`rank` column space.
 
     Cheaper than `truncated_svd` as values and right vectors are not needed.
-    The columns are the left singular vectors, the strongest first.
+    The columns are the left singular vectors, the strongest first; the entry
+    largest in size is positive.
 
     Args:
         matrix: Finite array of shape (m, n).
@@ -64,14 +65,18 @@ def leading_vectors(matrix, rank):
     Returns:
         Array of shape (m, rank) with orthonormal columns.
     """
-    rows, columns = matrix.shape
-    if rows <= columns:
+    u = None
+    if matrix.shape[0] <= matrix.shape[1]:
         for dtype in _precisions(matrix.dtype):
             work = matrix.astype(dtype, copy=False)
             u = _leading_eigenvectors(work, rank, require_values=False)
             if u is not None:
-                return u.astype(matrix.dtype, copy=False)
-    return truncated_svd(matrix, rank)[0]
+                break
+    if u is None:
+        u = truncated_svd(matrix, rank)[0]
+    # One sign convention makes what is built on the vectors reproducible.
+    peaks = np.take_along_axis(u, np.abs(u).argmax(axis=0)[None], axis=0)
+    return np.where(peaks < 0, -u, u).astype(matrix.dtype, copy=False)
 
 
 def split(tensor, axis, rank):
@@ -132,7 +137,7 @@ def _leading_eigenvectors(matrix, rank, require_values):
         total = float(np.trace(gram, dtype=np.float64))
     limits = np.finfo(matrix.dtype)
     noise = _MARGIN * float(limits.eps)
-    if not limits.tiny / noise < total < limits.max:
+    if not float(limits.tiny) / noise < total < float(limits.max):
         return None
     # All vectors by divide and conquer cost less than many single ones.
     some = {"driver": "evr", "subset_by_index": (rows - rank, rows - 1)}

@@ -1,21 +1,19 @@
 """Tensor-train decomposition with orthogonal truncation."""
 
 import numpy as np
-import scipy.linalg
 
 from tfcompress.linalg.arrays import check_finite, check_rank
 from tfcompress.linalg.blas import matmul
-from tfcompress.linalg.svd import leading_vectors
+from tfcompress.linalg.svd import leading_vectors, truncated_svd
 
 
 def tensor_train(tensor, ranks):
     """Decompose a tensor as a train of cores, in the order of its axes.
 
-    TT-SVD (Oseledets 2011, "Tensor-train decomposition"): every truncation
-    is made with orthonormal factors on the parts already split off, so that
-    what it discards is exactly what the approximation loses. The train is
-    closed in from both ends, the end that shrinks most first; the inner splits
-    then see a small remainder.
+    TT-SVD (Oseledets 2011, "Tensor-train decomposition", algorithm 1): what is
+    split off is orthonormal, so that what a truncation discards is exactly
+    what the approximation loses. Each split is made from the Gram matrix of
+    the smaller side.
 
     Args:
         tensor: Array of shape (n_0, ..., n_{d-1}), d >= 2.
@@ -62,45 +60,23 @@ def open_train(tensor, ranks):
     for k in range(1, len(sizes)):
         limit = min(bonds[k - 1] * sizes[k - 1], bonds[k + 1] * sizes[k])
         bonds[k] = check_rank(bonds[k], limit, "ranks")
-    cores = [None] * len(sizes)
-    left, right = 0, len(sizes) - 1
+    cores = []
     rest = tensor
-    while left < right:
-        head = bonds[left] * sizes[left]
-        tail = sizes[right] * bonds[right + 1]
-        if (bonds[left + 1] / head, head) <= (bonds[right] / tail, tail):
-            u, rest = _split_rows(rest.reshape(head, -1), bonds[left + 1])
-            cores[left] = u.reshape(bonds[left], sizes[left], -1)
-            left += 1
-        else:
-            v, rest = _split_rows(rest.reshape(-1, tail).T, bonds[right])
-            rest = rest.T
-            cores[right] = v.T.reshape(-1, sizes[right], bonds[right + 1])
-            right -= 1
-    cores[left] = rest.reshape(bonds[left], sizes[left], bonds[left + 1])
-    return _left_orthogonal(cores, left)
+    for size, rank in zip(sizes[:-1], bonds[1:-1], strict=True):
+        bond = len(rest)
+        u, rest = _split_rows(rest.reshape(bond * size, -1), rank)
+        cores.append(u.reshape(bond, size, rank))
+    cores.append(rest.reshape(bonds[-2], sizes[-1], bonds[-1]))
+    return cores
 
 
 def _split_rows(matrix, rank):
     """Return an orthonormal basis of the columns and the rows in that basis."""
-    if rank == len(matrix):
+    rows, columns = matrix.shape
+    if rank == rows:
         return np.eye(rank, dtype=matrix.dtype), matrix
+    if rows > columns:
+        u, s, vt = truncated_svd(matrix, rank)
+        return u, s[:, None] * vt
     u = leading_vectors(matrix, rank)
     return u, matmul(u.T, matrix)
-
-
-def _left_orthogonal(cores, center):
-    """Move the one core that is not orthonormal from `center` to the end."""
-    for k in range(center, len(cores) - 1):
-        left, size, right = cores[k].shape
-        q, r = scipy.linalg.qr(
-            cores[k].reshape(left * size, right),
-            mode="economic",
-            check_finite=False,
-        )
-        cores[k] = q.reshape(left, size, right)
-        following = cores[k + 1]
-        cores[k + 1] = matmul(r, following.reshape(right, -1)).reshape(
-            following.shape
-        )
-    return cores
