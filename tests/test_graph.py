@@ -260,6 +260,22 @@ def test_clone_keeps_objects_that_keras_has_not_registered():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+@pytest.mark.parametrize("mode", ["int8", "float8", "lora"])
+def test_clone_keeps_layers_that_were_changed_after_building(mode):
+    model = randomize(stack())
+    if mode == "lora":
+        model.get_layer("head").enable_lora(2)
+        for weight in model.get_layer("head").trainable_weights:
+            weight.assign(0 * weight + 0.5)
+    else:
+        model.quantize(mode)
+    inputs = random_inputs(model)
+    new = copy(model)
+    np.testing.assert_array_equal(outputs(model, inputs), outputs(new, inputs))
+    assert len(new.trainable_weights) == len(model.trainable_weights)
+
+
 def test_clone_keeps_subclasses_of_functional_models():
     class Net(keras.Model):
         def train_step(self, data):

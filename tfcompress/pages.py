@@ -16,8 +16,8 @@ th, td { padding: .2em .8em; }
 td { border-bottom: 1px solid #ddd; }
 tr:hover td { background: #f4f7fb; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-.share { background: linear-gradient(to left, #b9d3ee var(--share), transparent
-  var(--share)); }
+.share { min-width: 5em; background: linear-gradient(
+  to right, #b9d3ee var(--share), transparent var(--share)); }
 """
 
 

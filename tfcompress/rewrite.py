@@ -2,6 +2,7 @@
 
 from tfcompress import graph
 from tfcompress.names import hint
+from tfcompress.plan import Plan
 from tfcompress.replacement import Site, kernel_of, obstacle, tensorize
 
 
@@ -17,8 +18,8 @@ def rewrite(model, plan, progress=None):
 
     Returns:
         A model that is not compiled. All layers that the plan leaves alone
-        have their names, settings and values. Its attribute
-        `compression_plan` is the plan, for `report`; a file does not keep it.
+        have their names, settings and values. A `Plan` becomes its attribute
+        `compression_plan`, for `report`; a file does not keep it.
 
     Raises:
         ValueError: if the plan does not fit the model, or a kernel holds NaN
@@ -51,7 +52,8 @@ def rewrite(model, plan, progress=None):
         layer.assign_factors(factors[path])
         if layer.use_bias:
             layer.bias.assign(layers[path].bias.value)
-    new.compression_plan = plan
+    if isinstance(plan, Plan):
+        new.compression_plan = plan
     return new
 
 

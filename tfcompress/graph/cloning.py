@@ -46,7 +46,8 @@ class _Cloner:
     def clone(self):
         new = self.copy_model(self.model)
         for old, copied in self.copies:
-            self.copy_values(old, copied)
+            for source, target in self.variables(old, copied):
+                target.assign(source.value)
         self.copy_trainable(self.model, new)
         return new
 
@@ -80,7 +81,7 @@ class _Cloner:
         if not isinstance(value, keras.Variable):
             return value
         for old, new in self.copies:
-            for theirs, ours in zip(old.variables, new.variables, strict=True):
+            for theirs, ours in self.variables(old, new):
                 if theirs is value:
                     return ours
         raise ValueError(
@@ -132,8 +133,13 @@ class _Cloner:
         new.name = layer.name
         return new
 
-    def copy_values(self, old, new):
+    def variables(self, old, new):
+        """Pairs of variables of a layer and its copy."""
         theirs, ours = old.variables, new.variables
+        if sorted(map(_key, theirs)) == sorted(map(_key, ours)):
+            # Those of a layer that was quantized after it was built are in
+            # another order than those of one that is built quantized.
+            theirs, ours = sorted(theirs, key=_key), sorted(ours, key=_key)
         shapes = [tuple(v.shape) for v in theirs]
         if shapes != [tuple(v.shape) for v in ours]:
             raise ValueError(
@@ -142,8 +148,7 @@ class _Cloner:
                 f"{[tuple(v.shape) for v in ours]} instead of {shapes}. Its "
                 "`get_config` must hold all that its weights depend on"
             )
-        for source, target in zip(theirs, ours, strict=True):
-            target.assign(source.value)
+        return zip(theirs, ours, strict=True)
 
     def copy_trainable(self, old, new):
         """Sets the trainable flags, outer ones first: they reach inwards."""
@@ -161,8 +166,12 @@ class _Cloner:
             )
             for inner, copied in pairs:
                 copied.trainable = inner.trainable
-            for a, b in zip(theirs.variables, ours.variables, strict=True):
-                b.trainable = a.trainable
+            for old_variable, variable in self.variables(theirs, ours):
+                variable.trainable = old_variable.trainable
+
+
+def _key(variable):
+    return variable.name, tuple(variable.shape)
 
 
 def _copy_input(tensor):
