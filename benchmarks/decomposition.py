@@ -47,7 +47,9 @@ _KERNELS = flags.DEFINE_string(
 _METHODS = flags.DEFINE_list(
     "methods", list(tfcompress.methods()), "Methods to run."
 )
-_RATE = flags.DEFINE_float("rate", 0.25, "Share of the parameters kept.")
+_RATE = flags.DEFINE_float(
+    "rate", 0.25, "Share of the parameters kept, in (0, 1].", 0.0, 1.0
+)
 _LIMIT = flags.DEFINE_integer(
     "limit", None, "Only the smallest so many kernels, for a quick look."
 )
@@ -65,6 +67,20 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the kernels and of parafac.")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Path without ending for the .md and .json files."
 )
+
+
+@flags.validator(_METHODS)
+def _check_methods(names):
+    try:
+        return all(map(tfcompress.decompositions.resolve, names))
+    except ValueError as error:
+        raise flags.ValidationError(str(error)) from error
+
+
+_THREADS = "OPENBLAS_NUM_THREADS"
+
+# Seconds in which the BLAS threads of the library that ran last go to sleep.
+_PAUSE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,12 +246,14 @@ PEERS = {
 
 def measure(method, layer, kernel, count):
     """Decompose one kernel with both libraries, one after the other."""
+    time.sleep(_PAUSE)
     start = time.perf_counter()
     ours = tfcompress.decompose(kernel, method, rate=_RATE.value)
     seconds = time.perf_counter() - start
 
     routine, arrange = PEERS[method]
     is_matrix = kernel.shape[:2] == (1, 1) and not method.startswith("r")
+    time.sleep(_PAUSE)
     start = time.perf_counter()
     tensor = np.ascontiguousarray(
         kernel[0, 0] if is_matrix else arrange(kernel)
@@ -284,7 +302,7 @@ def describe(num_kernels, num_run):
         f"{module.__name__} {module.__version__}"
         for module in (np, scipy, tensorly, keras)
     )
-    threads = os.environ.get("OPENBLAS_NUM_THREADS", os.cpu_count())
+    threads = os.environ.get(_THREADS, os.cpu_count())
     lines = [
         f"Kernels: {_KERNELS.value}, {num_kernels} of them, seed {_SEED.value},"
         f" float32; rate {_RATE.value}.",
@@ -305,12 +323,16 @@ def write_report(path, lines, measurements):
     """Write PATH.md and PATH.json, each in one step."""
     path = pathlib.Path(path)
     command = " ".join(["python", "benchmarks/decomposition.py", *sys.argv[1:]])
+    if _THREADS in os.environ:
+        command = f"{_THREADS}={os.environ[_THREADS]} {command}"
     text = "\n".join(
         ["# Decompositions against TensorLy", "", f"    {command}", "", *lines]
     )
     records = [dataclasses.asdict(row) for row in measurements]
-    _replace(path.with_suffix(".md"), text + "\n")
-    _replace(path.with_suffix(".json"), json.dumps(records, indent=1) + "\n")
+    _replace(path.parent / f"{path.name}.md", text + "\n")
+    _replace(
+        path.parent / f"{path.name}.json", json.dumps(records, indent=1) + "\n"
+    )
 
 
 def _replace(path, text):
