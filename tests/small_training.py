@@ -43,8 +43,8 @@ def images(count, seed):
 
 
 def weights(model):
-    """Dictionary path -> value of every variable of a model."""
-    return {v.path: np.array(v.value) for v in model.variables}
+    """Dictionary path -> value of every weight of a model."""
+    return {v.path: np.asarray(v.value).copy() for v in model.weights}
 
 
 def largest_difference(ours, theirs):

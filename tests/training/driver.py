@@ -4,7 +4,7 @@
 
 Calling it again goes on from what is in DIRECTORY. At the end every worker
 writes its weights, after phase 1 and after phase 2, to DIRECTORY/weightsN.npz.
-The environment variable DRIVER_PAUSE gives seconds by which each batch is late.
+The environment variable DRIVER_PAUSE gives the seconds to pause between steps.
 """
 
 import json
@@ -24,36 +24,22 @@ import tensorflow as tf  # noqa: E402
 from tfcompress import distribution  # noqa: E402
 from tfcompress.datasets.memory import MemorySource  # noqa: E402
 from tfcompress.stages import fine_tune, schedules, train_blocks  # noqa: E402
-from tfcompress.training import Trainer, evaluate  # noqa: E402
+from tfcompress.training import Trainer, evaluate, trainer  # noqa: E402
+from tfcompress.training.steps import TrainingSteps  # noqa: E402
 
 BATCH_SIZE, EPOCHS, NUM_TRAIN, NUM_TEST = 16, 2, 128 + 5, 37
 
 
-class LateSource(MemorySource):
-    """Its training batches come late, to leave time for a kill."""
+class LateSteps(TrainingSteps):
+    """Pauses between steps, to leave time for a kill."""
 
-    def train(self, *args, **kwargs):
-        pause = float(os.environ.get("DRIVER_PAUSE", 0))
-        batches = super().train(*args, **kwargs)
-        if not pause:
-            return batches
-        return batches.map(
-            lambda images, labels: (
-                tf.ensure_shape(
-                    tf.py_function(
-                        lambda x: (time.sleep(pause), x)[1],
-                        [images],
-                        tf.float32,
-                    ),
-                    images.shape,
-                ),
-                labels,
-            )
-        )
+    def __call__(self, batches, steps):
+        time.sleep(float(os.environ.get("DRIVER_PAUSE", 0)))
+        return super().__call__(batches, steps)
 
 
 def source():
-    """Images that are flipped and shifted at random, and odd numbers of them."""
+    """Odd numbers of images, flipped and brightened at random."""
 
     def preprocess(images, seeds=None):
         if seeds is None:
@@ -63,7 +49,7 @@ def source():
         images = tf.where(flips[:, None, None, None], images[:, ::-1], images)
         return images + 0.1 * shifts
 
-    return LateSource(
+    return MemorySource(
         "small",
         small_training.images(NUM_TRAIN, seed=0),
         small_training.images(NUM_TEST, seed=1),
@@ -80,20 +66,21 @@ def main(directory, strategy, virtual_cpus=None):
     with strategy.scope():
         student = small_training.network(1, filters=3)
         reference = small_training.network(2)
-    trainer = Trainer(
+    train = Trainer(
         source(),
         directory,
         BATCH_SIZE,
         strategy,
         checkpoint_steps=3,
         steps_per_loop=2,
+        progress=False,
         clip_norm=1.0,
     )
     train_blocks(
         student,
         reference,
-        small_training.STAGE_OUTPUTS,
-        trainer,
+        small_training.STAGE_OUTPUTS[1:],
+        train,
         EPOCHS,
         batch_norm="train",
         # Adam's first steps turn rounding errors of tiny gradients into
@@ -103,7 +90,7 @@ def main(directory, strategy, virtual_cpus=None):
     after_blocks = small_training.weights(student)
     fine_tune(
         student,
-        trainer,
+        train,
         EPOCHS,
         optimizer=lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
         learning_rate=schedules.warm_up(schedules.constant(0.05), 1),
@@ -128,4 +115,5 @@ def main(directory, strategy, virtual_cpus=None):
 
 
 if __name__ == "__main__":
+    trainer.TrainingSteps = LateSteps
     main(*sys.argv[1:])

@@ -53,8 +53,8 @@ class Trainer:
         progress: Whether to print.
 
     Raises:
-        ValueError: If the batch cannot be shared out, or XLA is asked for on
-            several devices.
+        ValueError: If a number is not positive, the batch cannot be shared
+            out, or XLA is asked for on several devices.
     """
 
     def __init__(
@@ -82,6 +82,14 @@ class Trainer:
                 "gradients XLA cannot add up. Received: True with "
                 f"{self.strategy.num_replicas_in_sync} devices"
             )
+        for name, value in (
+            ("epochs_between_evals", epochs_between_evals),
+            ("max_steps", max_steps),
+            ("checkpoint_steps", checkpoint_steps),
+            ("steps_per_loop", steps_per_loop),
+            ("clip_norm", clip_norm),
+        ):
+            _check_positive(name, value)
         self.source = source
         self.directory = pathlib.Path(directory)
         self.batch_size = batch_size
@@ -114,6 +122,7 @@ class Trainer:
             FloatingPointError: If the loss or a weight is no longer finite.
             ConnectionError: If another worker stopped.
         """
+        _check_positive("epochs", epochs)
         metrics = task.evaluation_metrics
         if self.keep_best not in (None, *metrics):
             raise ValueError(
@@ -294,3 +303,8 @@ class _Run:
             f"its steps {step + 2 - count} and {step + 1}; lower the learning "
             f"rate. The last good state is kept in {self.directory}"
         )
+
+
+def _check_positive(name, value):
+    if value is not None and not value > 0:
+        raise ValueError(f"`{name}` must be positive. Received: {value}")
