@@ -18,7 +18,7 @@ _RELAXATION = 1.5
 _NOISE = 0.3
 
 
-def cp(tensor, rank, seed=0, sweeps=100, tolerance=5e-4):
+def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
     """Decompose a tensor as a sum of `rank` outer products of vectors.
 
     Alternating least squares (Harshman 1970; Carroll & Chang 1970) with the
