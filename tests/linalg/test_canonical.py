@@ -179,6 +179,11 @@ def test_rank_must_be_positive():
         linalg.cp(np.ones((3, 4, 5)), 0)
 
 
+def test_sweeps_must_be_positive():
+    with pytest.raises(ValueError, match="`sweeps` must be at least 1"):
+        linalg.cp(np.ones((3, 4, 5)), 2, sweeps=0)
+
+
 @pytest.mark.parametrize(
     ("shape", "rank"),
     [((9, 24, 32), 40), ((3, 3, 16, 16), 10), ((9, 40, 40), 8)],

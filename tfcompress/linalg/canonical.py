@@ -32,7 +32,9 @@ def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
     other. The start is the HOSVD on axes that hold `rank` singular vectors, and
     on others the fibres through entries drawn with probability proportional
     to their squares (as in CUR decompositions, Mahoney, Maggioni & Drineas
-    2008).
+    2008). Axes at least twice as long as the rank are compressed for a first
+    fit (CANDELINC, Carroll, Pruzansky & Kruskal 1980; Bro & Andersson 1998),
+    which a second one on the whole tensor refines.
 
     A matrix, or a tensor with no more than two axes longer than 1, is
     decomposed by its SVD.
@@ -41,7 +43,7 @@ def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
         tensor: Array of shape (n_0, ..., n_{d-1}), d >= 2.
         rank: Number of components, at least 1; it may exceed every axis.
         seed: Seed of the start; one seed always gives one result.
-        sweeps: Largest number of sweeps over the axes.
+        sweeps: Largest number of sweeps over the axes, at least 1.
         tolerance: Stop after a sweep that lowers the error by less than this
             share of it.
 
@@ -52,10 +54,14 @@ def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
 
     Raises:
         ValueError: `tensor` is not finite or has fewer than two axes, or
-            `rank` is less than 1.
+            `rank` or `sweeps` is less than 1.
     """
     tensor = check_finite(tensor, "tensor")
     rank = check_rank(rank, None)
+    if sweeps < 1:
+        raise ValueError(
+            f"`sweeps` must be at least 1. Received: {sweeps}. Use the default."
+        )
     if tensor.ndim < 2 or not tensor.size:
         raise ValueError(
             "`tensor` must be a non-empty array with at least two axes. "
