@@ -3,7 +3,7 @@
 Builds each network with random weights at its own input size, compresses it,
 and tells what was compressed, what was left alone and why, and what it costs
 before and after. Prints a line per network; `--output=docs/applications.md`
-also writes the table.
+also writes the table, anew after each network.
 
     python benchmarks/applications.py --networks=ResNet50,VGG16
     python benchmarks/applications.py --output=docs/applications.md
