@@ -2,27 +2,20 @@
 
 import pathlib
 
-from absl import flags as absl_flags
-
 from official_resnet import recipes
-from tfcompress.cli import flags, models
+from tfcompress.cli import compression, flags, models
 from tfcompress.stages import fine_tune
 
-PRETRAIN_EPOCHS = absl_flags.DEFINE_integer(
-    "pretrain_epochs",
-    None,
-    "Epochs of the training from scratch; the recipe's by default.",
-    lower_bound=1,
-)
 
-
-def train(session, path, epochs=None):
+def train(session, path, epochs=None, compressed=False):
     """Trains a fresh ResNet into a folder; goes on if it was interrupted.
 
     Args:
         session: the `Session`: data, devices and settings.
         path: folder of the results.
         epochs: number of epochs; the recipe's if None.
+        compressed: whether the flags' decomposition takes the place of its
+            kernels from the beginning.
 
     Returns:
         The results: `{"after": metrics of the test images}`.
@@ -35,13 +28,17 @@ def train(session, path, epochs=None):
         **session.model_settings,
         **session.data_settings,
     }
-    directory = session.open(path, settings)
+    if compressed:
+        settings |= compression.settings()
+    directory = session.open(path, settings, log="training")
     if directory.results is not None:
-        session.print(f"the original is trained: {path}")
+        session.print(f"the model is trained: {path}")
         return directory.results
-    session.print(f"training the original in {path}")
+    session.print(f"training from scratch in {path}")
     with session.strategy.scope():
         model = session.new_model()
+        if compressed:
+            model = compression.fresh(model)
     scale = flags.LEARNING_RATE_SCALE.value
     fine_tune(
         model,
@@ -58,12 +55,13 @@ def train(session, path, epochs=None):
     return session.conclude(directory, model)
 
 
-def ensure(session, path):
+def ensure(session, path, epochs=None):
     """Trains the original unless there is a model at `path` already.
 
     Args:
         session: the `Session`.
         path: folder for the model; a `.keras` file is not made.
+        epochs: number of epochs; the recipe's if None.
 
     Raises:
         ValueError: if `path` is no folder name.
@@ -79,16 +77,4 @@ def ensure(session, path):
             "`--train_pretrained` needs a folder as `--pretrained_model`, "
             f"where it keeps checkpoints and model.keras. Received: {path}"
         )
-    train(session, path, PRETRAIN_EPOCHS.value)
-
-
-def run(session, model_dir, eval_only):
-    """What the main programs do: trains, or only evaluates, a model."""
-    if model_dir is None:
-        raise ValueError("`--model_dir` is needed; name a folder")
-    if eval_only:
-        model = session.load(models.existing(model_dir))
-        for name, value in session.evaluate(model).items():
-            session.print(f"{name}: {value:.4f}")
-        return
-    train(session, model_dir, flags.TRAIN_EPOCHS.value)
+    train(session, path, epochs)

@@ -2,6 +2,8 @@
 
 import hashlib
 import pathlib
+import zipfile
+import zlib
 
 import keras
 
@@ -121,12 +123,46 @@ def load_keras(path):
     """A saved Keras model, without its training configuration."""
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"{path} cannot be loaded as a Keras model ({reason}); it may be "
             "cut off or made by other software: make it anew"
         ) from error
+
+
+def check_fits(model, path, source):
+    """Raises a ValueError unless a model takes the images of a source.
+
+    Args:
+        model: a model of one input that gives logits.
+        path: where it comes from, for the message.
+        source: a `datasets.source.Source`.
+    """
+    takes, gives = (
+        [tuple(x.shape[1:]) for x in ends]
+        for ends in (model.inputs, model.outputs)
+    )
+    images, classes = source.image_shape, (source.num_classes,)
+    open_or_same = (
+        len(takes) == 1
+        and len(takes[0]) == len(images)
+        and all(a in (None, b) for a, b in zip(takes[0], images, strict=True))
+    )
+    if not open_or_same or gives != [classes]:
+        raise ValueError(
+            f"the model {path} takes inputs of shapes {takes} and gives "
+            f"{gives}, but {source.name} has images of shape {images} in "
+            f"{source.num_classes} classes; choose the data, or the model, "
+            "that belong together"
+        )
 
 
 def save(model, path):

@@ -8,13 +8,9 @@ OUT/phase0/METHOD/rateRATE.
 """
 
 import tfcompress as tc
-from official_resnet.resnet_model import stage_outputs
-from tfcompress.cli import flags, models, program
+from tfcompress.cli import compression, flags, models, program
 from tfcompress.cli.session import Session
 from tfcompress.files import write_text
-
-# TTP leaves the first convolution and the classifier alone.
-OFFICIAL_EXCLUDES = ("stem_conv", "final_dense")
 
 
 def run(session):
@@ -25,11 +21,7 @@ def run(session):
     )
     settings = {
         "phase": 0,
-        "method": flags.METHOD.value,
-        "rate": flags.RATE.value,
-        "rate_decay": flags.RATE_DECAY.value,
-        "include": flags.INCLUDE.value,
-        "exclude": flags.EXCLUDE.value,
+        **compression.settings(),
         "pretrained_model": models.fingerprint(source),
     }
     if source.suffix != ".keras":
@@ -41,15 +33,7 @@ def run(session):
         return directory.results
     session.print(f"phase 0: decomposing into {path}")
     reference = session.load(source)
-    plan = tc.make_plan(
-        reference,
-        method=flags.METHOD.value,
-        rate=flags.RATE.value,
-        include=flags.INCLUDE.value,
-        exclude=excludes(reference),
-        rate_schedule=flags.RATE_DECAY.value,
-        stages=official_stages(reference),
-    )
+    plan = compression.plan(reference)
     with session.strategy.scope():
         compressed = tc.compress(
             reference, plan=plan, progress=session.progress
@@ -67,26 +51,9 @@ def run(session):
         report.to_json(directory.file("report.json"))
         report.to_html(directory.file("report.html"))
         write_text(directory.file("report.txt"), f"{report}\n")
-    directory.finish(results)
+        directory.finish(results)
     session.barrier()
     return results
-
-
-def excludes(model):
-    """The layers to leave alone: the flag's, or an official ResNet's ends."""
-    chosen = flags.EXCLUDE.value
-    if chosen:
-        return [] if chosen == ["none"] else chosen
-    names = {layer.name for layer in model.layers}
-    return [name for name in OFFICIAL_EXCLUDES if name in names]
-
-
-def official_stages(model):
-    """Where an official ResNet's stages end; None for other models."""
-    try:
-        return stage_outputs(model)
-    except ValueError:
-        return None
 
 
 def main():

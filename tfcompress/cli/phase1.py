@@ -9,8 +9,7 @@ into OUT/phase1/METHOD/rateRATE. A run that was killed goes on where it was.
 from absl import flags as absl_flags
 
 from official_resnet import recipes
-from tfcompress.cli import flags, models, program
-from tfcompress.cli.phase0 import official_stages
+from tfcompress.cli import compression, flags, models, program
 from tfcompress.cli.session import Session
 from tfcompress.graph import find_stages
 from tfcompress.stages import train_blocks
@@ -76,11 +75,17 @@ def run(session):
     session.print(f"phase 1: training stage by stage in {path}")
     reference = session.load(original)
     student = session.load(start)
+    ends = (
+        STAGE_OUTPUT.value
+        or compression.official_stages(student)
+        or find_stages(student)
+    )
+    _check_same_network(start, student, original, reference, ends)
     scale = flags.LEARNING_RATE_SCALE.value
     train_blocks(
         student,
         reference,
-        STAGE_OUTPUT.value or official_stages(student) or find_stages(student),
+        ends,
         session.trainer(directory),
         epochs,
         optimizer=recipe.optimizer,
@@ -91,6 +96,18 @@ def run(session):
         start_stage=START_STAGE.value,
     )
     return session.conclude(directory, student)
+
+
+def _check_same_network(start, student, original, reference, ends):
+    for path, model in ((start, student), (original, reference)):
+        names = {layer.name for layer in model.layers}
+        missing = [name for name in ends if name not in names]
+        if missing:
+            raise ValueError(
+                f"the model {path} has no layer {missing[0]!r}, which a stage "
+                f"is to end with; {start} must be compressed from {original}, "
+                "and `--stage_output` name layers of both"
+            )
 
 
 def main():

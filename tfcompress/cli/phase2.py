@@ -60,15 +60,17 @@ def run(session):
         "temperature": TEMPERATURE.value,
         **session.data_settings,
     }
+    if DISTILLATION.value:
+        teacher = models.existing(
+            flags.PRETRAINED_MODEL.value, "the pretrained model"
+        )
+        settings["teacher"] = models.fingerprint(teacher)
     directory = session.open(path, settings)
     if directory.results is not None:
         session.print(f"phase 2 is done: {path}")
         return directory.results
     session.print(f"phase 2: training end to end in {path}")
     student = session.load(start)
-    teacher = None
-    if DISTILLATION.value:
-        teacher = session.load(flags.PRETRAINED_MODEL.value)
     scale = flags.LEARNING_RATE_SCALE.value
     fine_tune(
         student,
@@ -80,7 +82,7 @@ def run(session):
         ),
         weight_decay=recipe.weight_decay,
         decay_batch_norm=recipe.decay_batch_norm,
-        teacher=teacher,
+        teacher=session.load(teacher) if DISTILLATION.value else None,
         alpha=DISTILLATION.value,
         temperature=TEMPERATURE.value,
         batch_norm=BATCH_NORM.value,

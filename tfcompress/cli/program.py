@@ -8,6 +8,13 @@ import sys
 
 from absl import app, flags, logging
 
+_HELP = frozenset(
+    f"{dashes}{name}"
+    for dashes in ("-", "--")
+    for name in ("?", "h", "help", "helpshort", "helpfull", "helpxml")
+)
+_PACKAGES = ("tfcompress", "official_resnet")
+
 _DEBUG = flags.DEFINE_bool(
     "debug", False, "Show the whole traceback of an error."
 )
@@ -15,7 +22,8 @@ _DEBUG = flags.DEFINE_bool(
 
 def run(main):
     """Parses the flags and calls `main()`; never returns."""
-    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv):
+    _list_in_help(flags.FLAGS, sys.argv[0])
+    if _HELP & set(sys.argv):
         try:
             app.run(lambda argv: None)
         except SystemExit:
@@ -24,11 +32,19 @@ def run(main):
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
 
 
+def _list_in_help(values, program):
+    """Lets --help show the flags of these packages, not only the program's."""
+    for module, defined in values.flags_by_module_dict().items():
+        if module.split(".")[0] in _PACKAGES:
+            for flag in defined:
+                values.register_key_flag_for_module(program, flag)
+
+
 def _parse_flags(argv):
     try:
         return flags.FLAGS(argv, known_only=False)
     except flags.Error as error:
-        _fail(" ".join(str(error).split()))
+        _fail(_line(error))
 
 
 def _guarded(main, argv):
@@ -39,10 +55,22 @@ def _guarded(main, argv):
         logging.set_verbosity(logging.WARNING)
     try:
         main()
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last checkpoint")
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        ImportError,
+        FloatingPointError,
+    ) as error:
         if _DEBUG.value:
             raise
-        _fail(" ".join(str(error).split()))
+        _fail(_line(error))
+
+
+def _line(error):
+    return " ".join(str(error).split())
 
 
 def _fail(message):

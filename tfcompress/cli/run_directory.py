@@ -16,34 +16,38 @@ class RunDirectory:
     runs are never mixed and nothing is overwritten. With `overwrite` the old
     folder is moved aside, never deleted.
 
+    Making the object only looks. Of several workers all look first, then one
+    of them calls `create`.
+
     Args:
         path: the folder.
         settings: dictionary of JSON values that the results depend on.
         overwrite: start anew where a folder of other settings exists.
-        writer: whether this process writes (one worker of several does).
 
     Raises:
         ValueError: if the folder holds a run with other settings, or files
             that no run made.
     """
 
-    def __init__(self, path, settings, overwrite=False, writer=True):
+    def __init__(self, path, settings, overwrite=False):
         self.path = pathlib.Path(path)
         # As they will be read back: tuples become lists, keys strings.
         self.settings = json.loads(json.dumps(settings))
-        self.writer = writer
         fault = self._fault()
-        if fault and not (overwrite and writer):
+        if fault and not overwrite:
             raise ValueError(
-                f"{self.path} {fault}; choose another `--output_dir`, or "
-                "pass `--overwrite` to move the old folder aside"
+                f"{self.path} {fault}; choose another folder, or pass "
+                "--overwrite to move this one aside"
             )
-        if not writer:
-            return
-        if fault:
+        self._in_the_way = fault is not None
+
+    def create(self):
+        """Makes the folder, or moves what is in its way aside before."""
+        if self._in_the_way:
             self.path.rename(_free_name(self.path))
+            self._in_the_way = False
         self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / SETTINGS).exists():
+        if read_json(self.path / SETTINGS) != self.settings:
             write_json(self.path / SETTINGS, self.settings)
 
     def file(self, name):
@@ -57,11 +61,11 @@ class RunDirectory:
 
     def finish(self, results):
         """Records the results; the run counts as done from then on."""
-        if self.writer:
-            write_json(self.path / RESULTS, results)
+        write_json(self.path / RESULTS, results)
 
     def _fault(self):
-        if not self.path.exists() or not any(self.path.iterdir()):
+        """What keeps the run out of the folder, or None."""
+        if not self.path.exists() or not any(map(_is_work, self._entries())):
             return None
         old = read_json(self.path / SETTINGS)
         if old is None:
@@ -78,6 +82,22 @@ class RunDirectory:
             for k in keys
         )
         return f"holds a run with other settings ({changes})"
+
+    def _entries(self):
+        if not self.path.is_dir():
+            raise ValueError(
+                f"{self.path} is a file where a folder is needed; choose "
+                "another folder"
+            )
+        return self.path.iterdir()
+
+
+def _is_work(path):
+    """Whether a file is more than what a run begins with.
+
+    A run that stopped at a wrong input must not refuse the corrected one.
+    """
+    return path.name != SETTINGS and path.suffix != ".log"
 
 
 def _free_name(path):

@@ -3,15 +3,15 @@
 import functools
 import pathlib
 import sys
+import time
 
 import keras
 import tensorflow as tf
 
 from tfcompress import datasets, distribution
-from tfcompress.cli import flags, models
+from tfcompress.cli import compression, flags, models
 from tfcompress.cli.run_directory import RunDirectory
-from tfcompress.decompositions import resolve
-from tfcompress.ranks import check_rate
+from tfcompress.graph import as_functional
 from tfcompress.training import Trainer, evaluate
 
 
@@ -25,12 +25,18 @@ class Session:
     """
 
     def __init__(self):
-        tf.config.threading.set_intra_op_parallelism_threads(
-            flags.INTRA_OP_THREADS.value
-        )
-        tf.config.threading.set_inter_op_parallelism_threads(
-            flags.INTER_OP_THREADS.value
-        )
+        for set_threads, number in (
+            (
+                tf.config.threading.set_intra_op_parallelism_threads,
+                flags.INTRA_OP_THREADS.value,
+            ),
+            (
+                tf.config.threading.set_inter_op_parallelism_threads,
+                flags.INTER_OP_THREADS.value,
+            ),
+        ):
+            if number:
+                set_threads(number)
         name = flags.DISTRIBUTION_STRATEGY.value
         if flags.MULTI_GPU.value:
             name = "mirrored"
@@ -44,6 +50,7 @@ class Session:
         self.batch_size = flags.BATCH_SIZE.value
         distribution.replica_batch_size(self.batch_size, self.strategy)
         keras.utils.set_random_seed(flags.SEED.value)
+        self._log = None
 
     @functools.cached_property
     def source(self):
@@ -103,33 +110,42 @@ class Session:
         )
 
     def load(self, path):
-        """The model at `path`, on the devices of the session."""
+        """The model at `path`, on the devices of the session.
+
+        Raises:
+            ValueError: if there is none, or it does not take the data.
+        """
         with self.strategy.scope():
-            return models.load(path, self.new_model)
+            model = as_functional(models.load(path, self.new_model))
+        models.check_fits(model, path, self.source)
+        return model
 
     def phase_path(self, phase):
         """OUTPUT_DIR/phaseN/METHOD/rateRATE."""
         if flags.OUTPUT_DIR.value is None:
             raise ValueError("`--output_dir` is needed; name a folder")
-        if flags.METHOD.value is None or flags.RATE.value is None:
-            raise ValueError(
-                "`--method` and `--rate` are needed, for example "
-                "--method=tucker --rate=0.25"
-            )
-        resolve(flags.METHOD.value)
-        return (
-            pathlib.Path(flags.OUTPUT_DIR.value)
-            / f"phase{phase}"
-            / flags.METHOD.value
-            / f"rate{check_rate(flags.RATE.value):g}"
-        )
+        method, rate = compression.method_and_rate()
+        root = pathlib.Path(flags.OUTPUT_DIR.value)
+        return root / f"phase{phase}" / method / f"rate{rate:g}"
 
-    def open(self, path, settings):
-        """The run's folder at `path`; the chief makes it, the others wait."""
-        directory = RunDirectory(
-            path, settings, overwrite=flags.OVERWRITE.value, writer=self.chief
-        )
+    def open(self, path, settings, log=None):
+        """The run's folder at `path`, made if it is not there.
+
+        Args:
+            path: the folder.
+            settings: see `RunDirectory`.
+            log: name of the log that keeps what is printed from now on,
+                METHOD_RATE if None; a run that is done writes none.
+        """
+        directory = RunDirectory(path, settings, flags.OVERWRITE.value)
         self.barrier()
+        if self.chief:
+            directory.create()
+        self.barrier()
+        self._log = None
+        if directory.results is None:
+            name = log or "{}_{:g}".format(*compression.method_and_rate())
+            self._log = directory.file(f"{name}.log")
         return directory
 
     def trainer(self, directory):
@@ -152,21 +168,19 @@ class Session:
     def conclude(self, directory, model):
         """Saves a trained model with its accuracy; returns the results."""
         results = {"after": self.evaluate(model)}
-        if self.chief:
-            models.save(model, directory.file("model.keras"))
-        directory.finish(results)
         self.print(
             "  test: "
             + ", ".join(f"{k} {v:.4f}" for k, v in results["after"].items())
         )
+        if self.chief:
+            models.save(model, directory.file("model.keras"))
+            directory.finish(results)
         self.barrier()
         return results
 
     def barrier(self):
         """Waits until all workers are here."""
-        if self.strategy.extended._in_multi_worker_mode():
-            ones = self.strategy.run(lambda: tf.ones(()))
-            self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+        distribution.wait_for_all(self.strategy)
 
     def progress(self, path, done, total):
         """Shows which layer of a decomposition is done."""
@@ -175,9 +189,14 @@ class Session:
             print(f"\r  {done}/{total} {path:<60.60}", end=end, flush=True)
 
     def print(self, text=""):
-        """Prints once, not once per worker."""
-        if self.chief:
-            print(text, flush=True)
+        """Prints once, not once per worker, and keeps it in the log."""
+        if not self.chief:
+            return
+        print(text, flush=True)
+        if self._log is not None:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            with self._log.open("a", encoding="utf-8") as file:
+                file.writelines(f"{now} {s}\n" for s in str(text).split("\n"))
 
 
 def _absolute(path):

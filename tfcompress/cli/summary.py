@@ -30,15 +30,20 @@ def run(session):
         )
     folder = session.phase_path(done[-1])
     latency = read_json(folder / "summary.json")
-    if latency is None:
+    measured = latency is None
+    if measured:
         latency = _measure(session, folder)
-        write_json(folder / "summary.json", latency)
     text = "\n\n".join(
-        (_accuracies(results, done), _costs(results[0], latency))
+        (
+            f"{flags.METHOD.value} at rate {flags.RATE.value:g}",
+            _accuracies(results, done),
+            _costs(results[0], latency),
+        )
     )
-    title = f"{flags.METHOD.value} at rate {flags.RATE.value:g}"
-    write_text(folder / "summary.txt", f"{title}\n\n{text}\n")
-    print(f"\n{title}\n\n{text}\n\nresults: {folder}", flush=True)
+    if measured:
+        write_text(folder / "summary.txt", f"{text}\n")
+        write_json(folder / "summary.json", latency)
+    print(f"\n{text}\n\nresults: {folder}", flush=True)
 
 
 def _measure(session, folder):

@@ -26,6 +26,12 @@ TRAIN_PRETRAINED = absl_flags.DEFINE_bool(
     False,
     "Train the pretrained model first if --pretrained_model does not exist.",
 )
+PRETRAIN_EPOCHS = absl_flags.DEFINE_integer(
+    "pretrain_epochs",
+    None,
+    "Epochs of the training from scratch; the recipe's by default.",
+    lower_bound=1,
+)
 LAST_PHASE = absl_flags.DEFINE_integer(
     "last_phase", 2, "Stop after this phase.", lower_bound=0, upper_bound=2
 )
@@ -36,7 +42,9 @@ def run(session):
     """All phases; prints a table and returns the results of each."""
     session.phase_path(0)
     if TRAIN_PRETRAINED.value:
-        baseline.ensure(session, flags.PRETRAINED_MODEL.value)
+        baseline.ensure(
+            session, flags.PRETRAINED_MODEL.value, PRETRAIN_EPOCHS.value
+        )
     models.existing(flags.PRETRAINED_MODEL.value, "the pretrained model")
     results = [phase.run(session) for phase in PHASES[: LAST_PHASE.value + 1]]
     summary.run(session)
