@@ -17,15 +17,32 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+# JAX compiles each operation for each shape: a part of the large grids must do.
+GRID_SHARE = {"tensorflow": 1, "jax": 5}
 
-def pytest_collection_modifyitems(items):
-    """Skips what is marked `tensorflow` under another backend."""
-    if keras.backend.backend() == "tensorflow":
-        return
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "grid: one of many cases; some backends run a part of them"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what the backend cannot or need not run."""
+    backend = keras.backend.backend()
     skip = pytest.mark.skip(reason="needs the TensorFlow backend of Keras")
+    kept, left_out, count = [], [], 0
     for item in items:
-        if "tensorflow" in item.keywords:
+        if "tensorflow" in item.keywords and backend != "tensorflow":
             item.add_marker(skip)
+        if "grid" in item.keywords:
+            count += 1
+            if count % GRID_SHARE.get(backend, 1):
+                left_out.append(item)
+                continue
+        kept.append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,7 @@ def oracle(conv, x, kernel, spans=(True, True)):
     return conv2d(x, kernel, strides, conv.padding, dilation, conv.groups)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("groups", [1, 2])
@@ -89,6 +90,7 @@ def diagonal(filters):
     return filters[..., None] * np.eye(filters.shape[-1])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("data_format", FORMATS)
 def test_depthwise_primitives(settings, data_format, rng):
@@ -162,6 +164,7 @@ def test_contract_is_an_einsum_over_the_channels(data_format, rng):
     close(result, expected.reshape(2, 9, 8, 40), conv)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_shared_convolves_each_block_by_the_same_filters(

@@ -50,6 +50,7 @@ CASES = [
 ]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", decompositions.methods())
 @pytest.mark.parametrize("shape, groups, conv", CASES, ids=str)
 def test_counts_are_those_of_the_forward_pass(

@@ -2,8 +2,8 @@
 
 A decomposition states its contraction once, as a chain of primitives. Three
 interpreters run it: `Convolution` computes it on tensors, `costs.MacCounter`
-counts its multiply-adds on shapes, and `standardize.StockBuilder` builds the
-same network out of stock Keras layers.
+counts its multiply-adds on shapes, and `stock.StockBuilder` builds the same
+network out of stock Keras layers.
 """
 
 import abc

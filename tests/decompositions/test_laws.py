@@ -156,6 +156,7 @@ GEOMETRIES = [
 ]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "case, data_format",
@@ -194,6 +195,7 @@ def test_apply_is_convolution_by_reconstructed_kernel(
     assert relative_error(to_last(result, data_format), expected) < EXACT
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("channels", [(48, 5), (96, 4), (2, 1000), (1001, 2)])
 @pytest.mark.parametrize("method", METHODS)
 def test_any_number_of_channels_works(method, channels, rng):

@@ -100,6 +100,7 @@ def compute(stock, ours, x):
     return outputs(ours, x), expected
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind, settings", CASES, ids=str)
 def test_every_argument_of_the_stock_layer(kind, settings, rng):
     stock, ours, x = pair(kind, rng, **settings)
@@ -119,6 +120,7 @@ def test_every_argument_of_the_stock_layer(kind, settings, rng):
     )
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("implementation", ["factorized", "reconstructed"])
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("method", tc.methods())
@@ -170,6 +172,7 @@ def test_constructor_arguments_are_all_in_the_config(kind):
     } == set()
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", tc.methods())
 def test_gradients_reach_every_factor(method, rng):
     x = np.float32(rng.standard_normal((8, 6, 6, 4)))
@@ -242,6 +245,7 @@ def test_dense_takes_any_number_of_axes(rng):
         assert relative_error(outputs(ours, x), outputs(stock, x)) < 1e-5
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", tc.methods())
 @pytest.mark.parametrize("kind", PAIRS)
 def test_assigned_kernel_is_kept_at_full_rank(kind, method, rng):

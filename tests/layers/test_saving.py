@@ -50,6 +50,7 @@ def outputs(model, x):
     return ops.convert_to_numpy(model(x))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", tc.methods())
 def test_a_file_keeps_the_function(method, tmp_path, rng):
     model = network(method)

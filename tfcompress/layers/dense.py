@@ -39,6 +39,7 @@ class TensorizedDense(Tensorized):
     def __init__(self, units, **kwargs):
         super().__init__(*sizes("units", units, 1), **kwargs)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
+        self.supports_masking = True
 
     @property
     def convolution(self):
