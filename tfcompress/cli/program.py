@@ -11,8 +11,8 @@ from absl import app, flags, logging
 _HELP = frozenset(
     f"{dashes}{name}"
     for dashes in ("-", "--")
-    for name in ("?", "h", "help", "helpshort", "helpfull", "helpxml")
-)
+    for name in ("?", "help", "helpshort", "helpfull", "helpxml")
+) | {"-h"}
 _PACKAGES = ("tfcompress", "official_resnet")
 
 _DEBUG = flags.DEFINE_bool(
@@ -24,8 +24,10 @@ def run(main):
     """Parses the flags and calls `main()`; never returns."""
     _list_in_help(flags.FLAGS, sys.argv[0])
     if _HELP & set(sys.argv):
+        # absl itself has no -h.
+        argv = ["--help" if a == "-h" else a for a in sys.argv]
         try:
-            app.run(lambda argv: None)
+            app.run(lambda argv: None, argv=argv)
         except SystemExit:
             # absl exits with 1 after help that was asked for.
             sys.exit(0)

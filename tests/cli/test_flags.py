@@ -1,0 +1,179 @@
+"""Every flag, long and short, is parsed, and --help lists it."""
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from absl import flags as absl_flags  # noqa: E402
+from conftest import run_program  # noqa: E402
+
+from official_resnet import main_program  # noqa: E402
+from tfcompress.cli import (  # noqa: E402
+    phase0,
+    phase1,
+    phase2,
+    summary,
+    three_phases,
+)
+
+PACKAGES = ("tfcompress.cli", "official_resnet")
+# A valid value for each flag that is not boolean, other than the default.
+VALUES = {
+    "batch_norm_momentum": 0.5,
+    "batch_size": 7,
+    "checkpoint_steps": 3,
+    "data_dir": "somewhere",
+    "data_format": "channels_first",
+    "data_source": "tfds",
+    "dataset": "digits",
+    "distillation": 0.5,
+    "distribution_strategy": "mirrored",
+    "dtype": "bf16",
+    "epochs_between_evals": 5,
+    "exclude": "conv.*",
+    "include": "conv.*",
+    "inter_op_parallelism_threads": 2,
+    "intra_op_parallelism_threads": 2,
+    "last_phase": 1,
+    "learning_rate_scale": 0.5,
+    "max_train_steps": 9,
+    "method": "tt",
+    "model_class": "digits",
+    "model_dir": "somewhere",
+    "num_gpus": 1,
+    "output_dir": "somewhere",
+    "output_path": "somewhere",
+    "phase1_batch_norm": "train",
+    "phase2_batch_norm": "frozen",
+    "phase2_epochs": 3,
+    "phase_one": "somewhere",
+    "phase_zero": "somewhere",
+    "pretrain_epochs": 3,
+    "pretrained_model": "somewhere",
+    "pretrained_model_dir": "somewhere",
+    "rate": 0.25,
+    "rate_decay": "linear_dec",
+    "resnet_size": 14,
+    "resnet_version": 1,
+    "seed": 3,
+    "stage_output": "add",
+    "start_model": "somewhere",
+    "start_stage": 2,
+    "temperature": 2.0,
+    "train_epochs": 4,
+    "virtual_cpus": 2,
+}
+REPEATED = ("exclude", "include", "stage_output")
+SHORT_NAMES = {
+    "mc": "dataset",
+    "dd": "data_dir",
+    "synth": "use_synthetic_data",
+    "bs": "batch_size",
+    "te": "train_epochs",
+    "ebe": "epochs_between_evals",
+    "mts": "max_train_steps",
+    "rs": "resnet_size",
+    "rv": "resnet_version",
+    "df": "data_format",
+    "ds": "distribution_strategy",
+    "ng": "num_gpus",
+    "mt": "method",
+    "cr": "rate",
+    "rdy": "rate_decay",
+    "pmd": "pretrained_model",
+    "op": "output_dir",
+    "pz": "phase_zero",
+    "po": "phase_one",
+    "md": "model_dir",
+}
+
+
+def own_flags():
+    """The flags of these packages by name."""
+    return {
+        flag.name: flag
+        for module, flags in absl_flags.FLAGS.flags_by_module_dict().items()
+        if module.startswith(PACKAGES)
+        for flag in flags
+    }
+
+
+def parse(*arguments):
+    """The values of all flags after a run with these arguments."""
+    values = {}
+
+    def main():
+        for name in absl_flags.FLAGS:
+            values[name] = absl_flags.FLAGS[name].value
+
+    result = run_program(main, *arguments)
+    assert result.code == 0, result.err
+    return values
+
+
+@pytest.mark.parametrize("name", sorted(own_flags()))
+def test_long_name(name):
+    flag = own_flags()[name]
+    if flag.boolean:
+        assert parse(f"--{name}")[name] is True
+        assert parse(f"--no{name}")[name] is False
+        return
+    value = VALUES[name]
+    assert flag.default != value
+    if name in REPEATED:
+        both = parse(f"--{name}={value}", f"--{name}=b")[name]
+        assert both == [value, "b"]
+        return
+    kind = str if name == "resnet_version" else type(value)
+    for arguments in ([f"--{name}={value}"], [f"--{name}", value]):
+        assert parse(*arguments)[name] == kind(value)
+
+
+@pytest.mark.parametrize("short, name", SHORT_NAMES.items())
+def test_short_name(short, name):
+    if own_flags()[name].boolean:
+        assert parse(f"-{short}")[name] is True
+        return
+    value = VALUES[name]
+    kind = str if name == "resnet_version" else type(value)
+    for arguments in ([f"-{short}={value}"], [f"-{short}", value]):
+        assert parse(*arguments)[name] == kind(value)
+
+
+def test_the_tables_are_complete():
+    registered = {
+        flag.short_name: name
+        for name, flag in own_flags().items()
+        if flag.short_name
+    }
+    assert registered == SHORT_NAMES
+
+
+@pytest.mark.parametrize(
+    "alias, name",
+    [
+        ("model_class", "dataset"),
+        ("pretrained_model_dir", "pretrained_model"),
+        ("output_path", "output_dir"),
+    ],
+)
+def test_names_of_the_original_system(alias, name):
+    assert parse(f"--{alias}={VALUES[name]}")[name] == VALUES[name]
+
+
+@pytest.mark.parametrize(
+    "program", [phase0, phase1, phase2, summary, three_phases, main_program]
+)
+@pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
+def test_help(program, flag):
+    result = run_program(program.main, flag)
+    assert result.code == 0
+    shown = result.out + result.err
+    for name in ("method", "batch_size", "pretrained_model", "dtype"):
+        assert f"--{name}:" in shown
+    assert "--[no]overwrite:" in shown
+
+
+def test_a_flag_of_tensorflow_is_not_listed():
+    shown = run_program(three_phases.main, "--help")
+    assert "--verbosity" not in shown.out + shown.err
