@@ -2,7 +2,8 @@
 
 Builds each network with random weights at its own input size, compresses it,
 and tells what was compressed, what was left alone and why, and what it costs
-before and after. Prints a line per network; `--output=docs/applications.md`
+before and after; then takes it back to stock Keras layers and compares the
+outputs of both. Prints a line per network; `--output=docs/applications.md`
 also writes the table, anew after each network.
 
     python benchmarks/applications.py --networks=ResNet50,VGG16
@@ -16,10 +17,13 @@ import re
 import time
 
 import keras
+import numpy as np
 from absl import app, flags
 
 import tfcompress as tc
+from tfcompress import graph
 from tfcompress.files import write_text
+from tfcompress.standardize import standardize
 
 _METHOD = flags.DEFINE_string("method", "tucker", "Name of the decomposition.")
 _RATE = flags.DEFINE_float("rate", 0.25, "Share of the parameters kept.")
@@ -39,6 +43,8 @@ COLUMNS = (
     "after",
     "kept",
     "seconds",
+    "standardized to",
+    "difference",
 )
 
 
@@ -50,11 +56,16 @@ class Result:
         name: of the network.
         report: the `tfcompress.Report`.
         seconds: time to plan, decompose and rewrite.
+        stock_layers: number of layers of the standardized network.
+        difference: largest difference of its outputs from those of the
+            compressed one, relative to the largest output.
     """
 
     name: str
     report: tc.Report
     seconds: float
+    stock_layers: int
+    difference: float
 
     @property
     def cells(self):
@@ -66,6 +77,8 @@ class Result:
             *_change(self.report.params),
             *_change(self.report.macs),
             f"{self.seconds:.1f}",
+            f"{self.stock_layers} layers",
+            f"{self.difference:.0e}",
         )
 
 
@@ -79,15 +92,32 @@ def networks():
 
 
 def examine(name, method, rate):
-    """Compresses the network of this name."""
+    """Compresses and standardizes the network of this name."""
     build = getattr(keras.applications, name)
-    model = build(weights=None)
+    # Logits: the probabilities of a fresh network are all near 1 / 1000.
+    settings = {"weights": None, "classifier_activation": None}
+    model = build(**settings)
     if None in model.input_shape[1:]:
-        model = build(weights=None, input_shape=(224, 224, 3))
+        model = build(**settings, input_shape=(224, 224, 3))
     start = time.perf_counter()
     compressed = tc.compress(model, method, rate)
     seconds = time.perf_counter() - start
-    return Result(name, tc.report(model, compressed), seconds)
+    stock = standardize(compressed)
+    images = np.random.default_rng(0).uniform(
+        -1, 1, (1, *model.input_shape[1:])
+    )
+    expected, found = (
+        keras.ops.convert_to_numpy(m(images.astype("float32"), training=False))
+        for m in (compressed, stock)
+    )
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    return Result(
+        name,
+        tc.report(model, compressed),
+        seconds,
+        len(graph.walk(stock)),
+        difference,
+    )
 
 
 def reasons(skipped):
@@ -116,7 +146,9 @@ def markdown(results, method, rate):
         "either compressed or left alone. DepthwiseConv2D and "
         "SeparableConv2D have no channels to factorize in their depthwise "
         "part; a rate below what rank 1 keeps, and a result that is not "
-        "smaller, leave a layer as it is.\n\n"
+        "smaller, leave a layer as it is. The standardized network has stock "
+        "Keras layers only; the difference is that of its outputs from the "
+        "compressed network's, relative to the largest.\n\n"
         f"{table}\n"
     )
 

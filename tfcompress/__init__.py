@@ -11,6 +11,7 @@ from tfcompress.layers import (
 from tfcompress.plan import Plan
 from tfcompress.report import Report, report
 from tfcompress.rewrite import rewrite
+from tfcompress.standardize import standardize
 from tfcompress.stats import ModelStats, model_stats
 
 __version__ = "0.1.0"
@@ -30,4 +31,5 @@ __all__ = [
     "model_stats",
     "report",
     "rewrite",
+    "standardize",
 ]

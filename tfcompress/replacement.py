@@ -76,7 +76,8 @@ def holds_kernel(layer):
 
 def kernel_of(layer):
     """The kernel of a layer as a NumPy array of float32 or float64."""
-    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    tensor = keras.ops.convert_to_tensor(layer.kernel)
+    kernel = keras.ops.convert_to_numpy(tensor)
     return linalg.check_finite(kernel, f"kernel of the layer {layer.name}")
 
 
