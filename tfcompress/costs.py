@@ -4,6 +4,9 @@ import math
 
 from tfcompress.convolution import Primitives
 
+# Stands in for an image size that is not known when a layer is built.
+NOMINAL_SIZE = 32
+
 
 def dense_macs(kernel_shape, convolution, size):
     """Multiply-adds of a whole kernel on one image.
@@ -23,6 +26,35 @@ def factorized_macs(decomposition, convolution, size):
     channels = decomposition.kernel_shape[2] * convolution.groups
     decomposition.apply(counter, (*size, channels), decomposition.factor_shapes)
     return counter.total()
+
+
+def choose_implementation(decomposition, convolution, size):
+    """The cheaper way to compute, by multiply-adds per image.
+
+    Args:
+        decomposition: the `Decomposition` of the kernel.
+        convolution: a `Convolution`.
+        size: `(height, width)` of the input; None where it is not known.
+
+    Returns:
+        `"factorized"`, or `"reconstructed"` where the factors cost more than
+        the whole kernel.
+    """
+    kernel_shape = decomposition.kernel_shape
+    reach = (
+        d * (k - 1) + 1
+        for d, k in zip(
+            convolution.dilation_rate, kernel_shape[:2], strict=True
+        )
+    )
+    size = tuple(
+        max(NOMINAL_SIZE, r) if n is None else n
+        for n, r in zip(size, reach, strict=True)
+    )
+    factorized = factorized_macs(decomposition, convolution, size)
+    if factorized <= dense_macs(kernel_shape, convolution, size):
+        return "factorized"
+    return "reconstructed"
 
 
 class MacCounter(Primitives):

@@ -7,7 +7,11 @@ import keras
 
 from tfcompress import decompositions, linalg
 from tfcompress.convolution import Convolution
-from tfcompress.costs import dense_macs, factorized_macs
+from tfcompress.costs import (
+    choose_implementation,
+    dense_macs,
+    factorized_macs,
+)
 from tfcompress.factorization import kernel_shape_4d
 from tfcompress.layers import (
     Tensorized,
@@ -15,7 +19,6 @@ from tfcompress.layers import (
     TensorizedConv2D,
     TensorizedDense,
 )
-from tfcompress.layers.tensorized import NOMINAL_SIZE
 
 # Settings that have the same name on the stock and the tensorized layers.
 _CONV = (
@@ -160,21 +163,9 @@ class Site:
 
     def implementation(self, decomposition):
         """How the layer computes with a decomposition, chosen by its MACs."""
-        reach = (
-            d * (k - 1) + 1
-            for d, k in zip(
-                self.convolution.dilation_rate,
-                self.kernel_shape[:2],
-                strict=True,
-            )
+        return choose_implementation(
+            decomposition, self.convolution, self.sizes[0]
         )
-        size = tuple(
-            max(NOMINAL_SIZE, r) if n is None else n
-            for n, r in zip(self.sizes[0], reach, strict=True)
-        )
-        factorized = factorized_macs(decomposition, self.convolution, size)
-        dense = dense_macs(self.kernel_shape, self.convolution, size)
-        return "factorized" if factorized <= dense else "reconstructed"
 
     def macs(self, decomposition):
         """Multiply-adds per example of all calls with a decomposition."""

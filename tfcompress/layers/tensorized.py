@@ -7,15 +7,16 @@ import numpy as np
 from keras import ops
 
 from tfcompress import decompositions
-from tfcompress.costs import dense_macs, factorized_macs
+from tfcompress.costs import (
+    choose_implementation,
+    dense_macs,
+    factorized_macs,
+)
 from tfcompress.factorization import choose, is_positive_integer
 from tfcompress.initialization import factor_initializers
 from tfcompress.ranks import check_rate
 
 IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
-
-# Stands in for an image size that is not known when a layer is built.
-NOMINAL_SIZE = 32
 
 
 class Tensorized(keras.layers.Layer, abc.ABC):
@@ -223,19 +224,9 @@ class Tensorized(keras.layers.Layer, abc.ABC):
     def _choose_implementation(self, input_shape):
         if self.implementation != "auto":
             return self.implementation
-        convolution, kernel = self.convolution, self.decomposition.kernel_shape
-        reach = [
-            d * (k - 1) + 1
-            for d, k in zip(convolution.dilation_rate, kernel, strict=False)
-        ]
-        size = tuple(
-            max(NOMINAL_SIZE, r) if n is None else n
-            for n, r in zip(self.image_size(input_shape), reach, strict=True)
+        return choose_implementation(
+            self.decomposition, self.convolution, self.image_size(input_shape)
         )
-        factorized = factorized_macs(self.decomposition, convolution, size)
-        if factorized <= dense_macs(kernel, convolution, size):
-            return "factorized"
-        return "reconstructed"
 
     def _convolve(self, x):
         """The convolution of images, without the bias."""
