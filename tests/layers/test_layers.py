@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from oracles import relative_error
+from oracles import conv2d, relative_error
 
 import tfcompress as tc
 from tfcompress import costs
+from tfcompress.initialization import factor_initializers
 
 # Stock class, tensorized class, first arguments, shape of the inputs.
 CONV2D = (layers.Conv2D, tc.TensorizedConv2D, (6, 3), (2, 9, 10, 4))
@@ -315,24 +316,53 @@ def test_fresh_layers_keep_the_variance(kind, method, initializer, rng):
     """Outputs vary as much as those of a fresh stock layer, within 2 times."""
     stock_class, our_class, _, _ = PAIRS[kind]
     first = (48,) if kind == "dense" else (48, 3)
-    shape = {"conv2d": (8, 9, 9), "conv1d": (16, 24), "dense": (256,)}[kind]
-    x = np.float32(rng.standard_normal((*shape, 32)))
+    size = {"conv2d": (3, 3), "conv1d": (3, 1), "dense": (1, 1)}[kind]
+    shape = (None, *{"conv2d": (6, 6), "conv1d": (9,), "dense": ()}[kind], 32)
+    x = rng.standard_normal((16, *size, 32))
+
+    def variance(kernel):
+        return conv2d(x, kernel.reshape(*size, 32, 48)).var()
+
     stock = stock_class(*first, kernel_initializer=initializer)
-    expected = outputs(stock, x).var()
-    # The mean over a few draws: products of few factors have heavy tails.
+    layer = our_class(
+        *first, method=method, rate=0.5, kernel_initializer=initializer
+    )
+    stock.build(shape)
+    layer.build(shape)
+    decomposition = layer.decomposition
+    draws = factor_initializers(decomposition, layer.kernel_initializer)
+    # The mean over many draws: products of few factors have heavy tails.
     found = [
-        outputs(
-            our_class(
-                *first,
-                method=method,
-                rate=0.5,
-                kernel_initializer=initializer,
-            ),
-            x,
-        ).var()
-        for _ in range(8)
+        variance(
+            decomposition.reconstruct(
+                {
+                    name: rng.standard_normal(shape) * draws[name].stddev
+                    for name, shape in decomposition.factor_shapes.items()
+                }
+            )
+        )
+        for _ in range(40)
     ]
+    expected = variance(ops.convert_to_numpy(stock.kernel))
     assert 0.5 < np.mean(found) / expected < 2
+    # What a layer really draws is one of these.
+    kernel = ops.convert_to_numpy(layer.reconstruct())
+    assert min(found) / 2 < variance(kernel) < 2 * max(found)
+
+
+def test_dense_layers_pass_masks_on():
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(10, 8, mask_zero=True)(inputs)
+    x = tc.TensorizedDense(6, method="tt", rate=0.5)(x)
+    pooled = layers.GlobalAveragePooling1D()(x)
+    model = keras.Model(inputs, [x, pooled])
+    every, mean = model(np.array([[1, 2, 0, 0, 0]]))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(mean),
+        ops.convert_to_numpy(every)[:, :2].mean(1),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_a_seed_fixes_the_factors_and_keeps_them_apart():
