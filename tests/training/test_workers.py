@@ -24,6 +24,15 @@ DRIVER = pathlib.Path(__file__).with_name("driver.py")
 # Of float32 sums in another order, after 48 steps, 32 of them of Adam.
 TOLERANCE = 2e-4
 TIMEOUT = 300
+STARTED = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_stays():
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +59,15 @@ def start(*arguments, program=DRIVER, workers=(), index=0, pause=0):
                 "task": {"type": "worker", "index": index},
             }
         )
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(program), *map(str, arguments)],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def start_workers(directory, pause=0):
@@ -80,9 +91,8 @@ def start_workers(directory, pause=0):
 
 def wait(processes):
     """Waits for processes that must succeed."""
-    for process in processes:
-        _, errors = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, errors[-3000:]
+    errors = [p.communicate(timeout=TIMEOUT)[1][-3000:] for p in processes]
+    assert [p.returncode for p in processes] == [0] * len(processes), errors
 
 
 def kill_within(directory, name, processes, victim=0):

@@ -36,6 +36,22 @@ def distribute(strategy, batch_size, pipeline):
 
 
 @contextlib.contextmanager
+def readable_loss_of_workers():
+    """Says what to do when a collective operation finds a worker gone.
+
+    Raises:
+        ConnectionError: If another worker stopped.
+    """
+    try:
+        yield
+    except tf.errors.UnavailableError as error:
+        raise ConnectionError(
+            "a worker stopped; start all workers again with the same command, "
+            "and they go on from the last checkpoint"
+        ) from error
+
+
+@contextlib.contextmanager
 def synchronized_batch_norm(model, strategy):
     """Batch statistics over all replicas while the context lasts.
 

@@ -5,7 +5,11 @@ import tensorflow as tf
 
 from tfcompress.datasets.source import readable_errors
 from tfcompress.stages.fine_tune import ClassificationTask
-from tfcompress.training.replication import Totals, distribute
+from tfcompress.training.replication import (
+    Totals,
+    distribute,
+    readable_loss_of_workers,
+)
 
 
 class Loop:
@@ -184,7 +188,9 @@ def evaluate(model, source, batch_size, strategy=None):
 
     Raises:
         ValueError: If the batch cannot be shared out or the data are damaged.
+        ConnectionError: If another worker stopped.
     """
     strategy = strategy or tf.distribute.get_strategy()
     task = ClassificationTask(model)
-    return Evaluation(task, source, batch_size, strategy)()
+    with readable_loss_of_workers():
+        return Evaluation(task, source, batch_size, strategy)()

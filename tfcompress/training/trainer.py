@@ -16,7 +16,11 @@ from tfcompress.files import atomic_path
 from tfcompress.stages import schedules
 from tfcompress.stages.task import build_optimizer
 from tfcompress.training.records import NoRecords, Records
-from tfcompress.training.replication import distribute, synchronized_batch_norm
+from tfcompress.training.replication import (
+    distribute,
+    readable_loss_of_workers,
+    synchronized_batch_norm,
+)
 from tfcompress.training.state import Checkpoints, Progress, restore_model
 from tfcompress.training.steps import Evaluation, TrainingSteps
 
@@ -129,15 +133,10 @@ class Trainer:
                 f"`keep_best` must be one of {', '.join(metrics)}. "
                 f"Received: {self.keep_best!r}"
             )
-        try:
+        with readable_loss_of_workers():
             run = _Run(self, task, name, optimizer, learning_rate, epochs)
             with synchronized_batch_norm(task.model, self.strategy):
                 run.train()
-        except tf.errors.UnavailableError as error:
-            raise ConnectionError(
-                f"{name}: a worker stopped; start all workers again with the "
-                "same command, and they go on from the last checkpoint"
-            ) from error
         return run.state.history
 
     def restore(self, model, name):
