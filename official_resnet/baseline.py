@@ -2,9 +2,18 @@
 
 import pathlib
 
-from official_resnet import recipes
-from tfcompress.cli import compression, flags, models
+from absl import flags as absl_flags
+
+from tfcompress.cli import compression, models
 from tfcompress.stages import fine_tune
+
+RECIPE = absl_flags.DEFINE_enum(
+    "recipe",
+    "baseline",
+    ("baseline", "baseline_2018"),
+    "Recipe of the training from scratch: the official one, or that of early "
+    "2018, from which the networks of the tensorized system come.",
+)
 
 
 def train(session, path, epochs=None, compressed=False):
@@ -20,11 +29,11 @@ def train(session, path, epochs=None, compressed=False):
     Returns:
         The results: `{"after": metrics of the test images}`.
     """
-    recipe = recipes.get(session.dataset, "baseline")
-    epochs = epochs or recipe.epochs
+    recipe = session.recipe(RECIPE.value, epochs)
     settings = {
         "phase": "baseline",
-        "train_epochs": epochs,
+        "recipe": RECIPE.value,
+        "train_epochs": recipe.epochs,
         **session.model_settings,
         **session.data_settings,
     }
@@ -39,16 +48,13 @@ def train(session, path, epochs=None, compressed=False):
         model = session.new_model()
         if compressed:
             model = compression.fresh(model)
-    scale = flags.LEARNING_RATE_SCALE.value
     fine_tune(
         model,
         session.trainer(directory),
-        epochs,
+        recipe.epochs,
         name="baseline",
         optimizer=recipe.optimizer,
-        learning_rate=lambda epoch: (
-            scale * recipe.learning_rate(epoch, session.batch_size)
-        ),
+        learning_rate=recipe.schedule(session.batch_size),
         weight_decay=recipe.weight_decay,
         decay_batch_norm=recipe.decay_batch_norm,
     )

@@ -98,6 +98,10 @@ class Recipe:
             rate *= epoch / self.warm_up_epochs
         return rate
 
+    def schedule(self, batch_size):
+        """The learning rate as a function of the epoch alone."""
+        return lambda epoch: self.learning_rate(epoch, batch_size)
+
     def optimizer(self, learning_rate):
         """A fresh Keras optimizer.
 

@@ -65,6 +65,12 @@ LEARNING_RATE_SCALE = flags.DEFINE_float(
     "Multiplies the recipe's learning rate.",
     lower_bound=0.0,
 )
+STRETCH_RECIPE = flags.DEFINE_bool(
+    "stretch_recipe",
+    False,
+    "Move the epochs at which the recipe lowers the learning rate in "
+    "proportion to the epochs asked for.",
+)
 SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the initial weights, the data order and augmentation."
 )

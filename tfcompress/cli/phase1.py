@@ -8,7 +8,6 @@ into OUT/phase1/METHOD/rateRATE. A run that was killed goes on where it was.
 
 from absl import flags as absl_flags
 
-from official_resnet import recipes
 from tfcompress.cli import compression, flags, models, program
 from tfcompress.cli.session import Session
 from tfcompress.graph import find_stages
@@ -56,13 +55,12 @@ def run(session):
         START_MODEL.value or PHASE_ZERO.value or session.phase_path(0),
         "phase 0's model",
     )
-    recipe = recipes.get(session.dataset, "phase1")
-    epochs = flags.TRAIN_EPOCHS.value or recipe.epochs
+    recipe = session.recipe("phase1", flags.TRAIN_EPOCHS.value)
     settings = {
         "phase": 1,
         "start": models.fingerprint(start),
         "pretrained_model": models.fingerprint(original),
-        "train_epochs": epochs,
+        "train_epochs": recipe.epochs,
         "batch_norm": BATCH_NORM.value,
         "start_stage": START_STAGE.value,
         "stage_output": STAGE_OUTPUT.value,
@@ -81,17 +79,14 @@ def run(session):
         or find_stages(student)
     )
     _check_same_network(start, student, original, reference, ends)
-    scale = flags.LEARNING_RATE_SCALE.value
     train_blocks(
         student,
         reference,
         ends,
         session.trainer(directory),
-        epochs,
+        recipe.epochs,
         optimizer=recipe.optimizer,
-        learning_rate=lambda epoch: (
-            scale * recipe.learning_rate(epoch, session.batch_size)
-        ),
+        learning_rate=recipe.schedule(session.batch_size),
         batch_norm=BATCH_NORM.value,
         start_stage=START_STAGE.value,
     )

@@ -8,7 +8,6 @@ into OUT/phase2/METHOD/rateRATE. A run that was killed goes on where it was.
 
 from absl import flags as absl_flags
 
-from official_resnet import recipes
 from tfcompress.cli import flags, models, program
 from tfcompress.cli.session import Session
 from tfcompress.stages import fine_tune
@@ -49,12 +48,13 @@ def run(session):
     start = models.existing(
         PHASE_ONE.value or session.phase_path(1), "phase 1's model"
     )
-    recipe = recipes.get(session.dataset, "phase2")
-    epochs = PHASE2_EPOCHS.value or flags.TRAIN_EPOCHS.value or recipe.epochs
+    recipe = session.recipe(
+        "phase2", PHASE2_EPOCHS.value or flags.TRAIN_EPOCHS.value
+    )
     settings = {
         "phase": 2,
         "start": models.fingerprint(start),
-        "train_epochs": epochs,
+        "train_epochs": recipe.epochs,
         "batch_norm": BATCH_NORM.value,
         "distillation": DISTILLATION.value,
         "temperature": TEMPERATURE.value,
@@ -71,15 +71,12 @@ def run(session):
         return directory.results
     session.print(f"phase 2: training end to end in {path}")
     student = session.load(start)
-    scale = flags.LEARNING_RATE_SCALE.value
     fine_tune(
         student,
         session.trainer(directory),
-        epochs,
+        recipe.epochs,
         optimizer=recipe.optimizer,
-        learning_rate=lambda epoch: (
-            scale * recipe.learning_rate(epoch, session.batch_size)
-        ),
+        learning_rate=recipe.schedule(session.batch_size),
         weight_decay=recipe.weight_decay,
         decay_batch_norm=recipe.decay_batch_norm,
         teacher=session.load(teacher) if DISTILLATION.value else None,

@@ -1,5 +1,6 @@
 """What the phases of one run share: devices, data, folders, models."""
 
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -8,6 +9,7 @@ import time
 import keras
 import tensorflow as tf
 
+from official_resnet import recipes
 from tfcompress import datasets, distribution
 from tfcompress.cli import compression, flags, models
 from tfcompress.cli.run_directory import RunDirectory
@@ -83,6 +85,7 @@ class Session:
             "batch_size": self.batch_size,
             "max_train_steps": flags.MAX_TRAIN_STEPS.value,
             "learning_rate_scale": flags.LEARNING_RATE_SCALE.value,
+            "stretch_recipe": flags.STRETCH_RECIPE.value,
             "seed": flags.SEED.value,
         }
 
@@ -147,6 +150,23 @@ class Session:
             name = log or "{}_{:g}".format(*compression.method_and_rate())
             self._log = directory.file(f"{name}.log")
         return directory
+
+    def recipe(self, phase, epochs):
+        """How to train in a phase, as the flags change it.
+
+        Args:
+            phase: name of one of the data set's recipes.
+            epochs: number of epochs; the recipe's if 0 or None.
+        """
+        recipe = recipes.get(self.dataset, phase)
+        epochs = epochs or recipe.epochs
+        if flags.STRETCH_RECIPE.value:
+            recipe = recipe.in_epochs(epochs)
+        return dataclasses.replace(
+            recipe,
+            epochs=epochs,
+            base_rate=recipe.base_rate * flags.LEARNING_RATE_SCALE.value,
+        )
 
     def trainer(self, directory):
         """A trainer that keeps its state in a run's folder."""
