@@ -63,6 +63,8 @@ class Session:
             return datasets.get("synthetic")(
                 image_shape=(224, 224, 3) if imagenet else (32, 32, 3),
                 num_classes=1001 if imagenet else 10,
+                # A network is no more or less accurate on noise.
+                num_test=self.batch_size,
             )
         name = self.dataset if kind == "files" else f"tfds/{self.dataset}"
         if kind == "files" and flags.DATA_DIR.value is None:

@@ -12,16 +12,25 @@ from tfcompress.cli.run_directory import RESULTS
 from tfcompress.cli.session import Session
 from tfcompress.files import read_json, write_json, write_text
 from tfcompress.stats import measure_latency
-from tfcompress.tables import table
+from tfcompress.tables import percent, table
 
 _BATCHES = (1, 32)
 
 
-def run(session):
-    """Prints and saves the table of the phases that are done."""
+def run(session, last_phase=2):
+    """Prints and saves the table of the phases that are done.
+
+    Args:
+        session: the `Session`.
+        last_phase: phases after this one are not looked at; they may be of an
+            earlier run.
+    """
     if not session.chief:
         return
-    results = [read_json(session.phase_path(i) / RESULTS) for i in range(3)]
+    results = [
+        read_json(session.phase_path(i) / RESULTS)
+        for i in range(last_phase + 1)
+    ]
     done = [i for i, result in enumerate(results) if result is not None]
     if not done:
         raise ValueError(
@@ -67,7 +76,11 @@ def _accuracies(results, done):
     rows = []
     if results[0]:
         rows.append(["original", *results[0]["before"].values(), "100.0 %"])
-    kept = f"{100 * results[0]['kernels_kept']:.1f} %" if results[0] else "?"
+    kept = "?"
+    if results[0]:
+        kept = percent(
+            results[0]["kernels_after"], results[0]["kernels_before"]
+        )
     for i in done:
         rows.append([f"phase {i}", *results[i]["after"].values(), kept])
     return table(["", *names, "kept share of compressed layers"], rows)

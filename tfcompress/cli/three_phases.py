@@ -39,16 +39,16 @@ PHASES = (phase0, phase1, phase2)
 
 
 def run(session):
-    """All phases; prints a table and returns the results of each."""
+    """All phases; prints a table."""
     session.phase_path(0)
     if TRAIN_PRETRAINED.value:
         baseline.ensure(
             session, flags.PRETRAINED_MODEL.value, PRETRAIN_EPOCHS.value
         )
     models.existing(flags.PRETRAINED_MODEL.value, "the pretrained model")
-    results = [phase.run(session) for phase in PHASES[: LAST_PHASE.value + 1]]
-    summary.run(session)
-    return results
+    for phase in PHASES[: LAST_PHASE.value + 1]:
+        phase.run(session)
+    summary.run(session, LAST_PHASE.value)
 
 
 def main():
