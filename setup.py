@@ -15,7 +15,7 @@ VERSION = re.search(
 # What the programs need besides the core: data, checkpoints, TensorBoard.
 PROGRAMS = [
     "absl-py",
-    "importlib_resources",  # tensorflow-datasets 4.9 uses but does not declare it
+    "importlib_resources",  # undeclared need of tensorflow-datasets 4.9
     "scikit-learn",  # the bundled digits
     "tensorboard",
     "tensorflow-datasets",
@@ -33,6 +33,6 @@ setup(
         "cpu": ["tensorflow-cpu>=2.18", *PROGRAMS],
         "gpu": ["tensorflow[and-cuda]>=2.18", *PROGRAMS],
         "jax": ["jax"],
-        "test": ["pytest", "ruff", "tensorly"],
+        "test": ["pytest", "ruff==0.17.5", "tensorly"],
     },
 )

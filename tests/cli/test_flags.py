@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from absl import flags as absl_flags  # noqa: E402
-from conftest import run_program  # noqa: E402
+from programs import run_program  # noqa: E402
 
 from official_resnet import main_program  # noqa: E402
 from tfcompress.cli import (  # noqa: E402
@@ -53,6 +53,7 @@ VALUES = {
     "pretrained_model_dir": "somewhere",
     "rate": 0.25,
     "rate_decay": "linear_dec",
+    "recipe": "baseline_2018",
     "resnet_size": 14,
     "resnet_version": 1,
     "seed": 3,
