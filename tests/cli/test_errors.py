@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow")
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from conftest import assert_refused, snapshot  # noqa: E402
+from programs import assert_refused, snapshot  # noqa: E402
 
 from official_resnet import main_program, resnet_model  # noqa: E402
 from tfcompress.cli import (  # noqa: E402

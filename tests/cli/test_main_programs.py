@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-from conftest import assert_succeeds, run_program, snapshot  # noqa: E402
+from programs import assert_succeeds, run_program, snapshot  # noqa: E402
 
 import tfcompress as tc  # noqa: E402
 from official_resnet import main_program  # noqa: E402
@@ -82,6 +82,14 @@ def test_the_flags_of_a_network(tmp_path):
     )
     assert model.name == "cifar10_resnet8_v1"
     assert model.get_layer("stem_bn").momentum == 0.5
+
+
+def test_the_recipe_of_2018(tmp_path):
+    flags = ["--recipe=baseline_2018", "--train_epochs=0"]
+    train(tmp_path / "m", *flags)
+    settings = json.loads((tmp_path / "m" / "settings.json").read_text())
+    assert settings["recipe"] == "baseline_2018"
+    assert settings["train_epochs"] == 250
 
 
 METHODS = [

@@ -11,7 +11,7 @@ pytest.importorskip("tensorflow")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-from conftest import assert_succeeds, run_program, snapshot  # noqa: E402
+from programs import assert_succeeds, run_program, snapshot  # noqa: E402
 
 import tfcompress as tc  # noqa: E402
 from tfcompress.cli import (  # noqa: E402
@@ -391,15 +391,18 @@ def test_length_and_rate_of_a_training(phase_run):
         max_train_steps=None,
         epochs_between_evals=2,
         learning_rate_scale=0.5,
+        stretch_recipe=True,
     )
     rows = metrics(path / "fine_tune" / "metrics.jsonl")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["step"] for row in rows] == [2, 4, 6]
     tested = ["test_accuracy" in row for row in rows]
     assert tested == [False, True, True]
-    # 0.1 * 40 / 128 at the first factor of the recipe, 1e-3, and by the flag.
+    # 0.1 * 40 / 128, by the flag, at the factors of the recipe, whose steps at
+    # epochs 50 and 90 of 130 come at 1.2 and 2.1 of 3.
     rates = [row["learning_rate"] for row in rows]
-    assert rates == pytest.approx([0.5 * 0.1 * 40 / 128 * 1e-3] * 3)
+    factors = [1e-3, 1e-4, 1e-5]
+    assert rates == pytest.approx([0.5 * 0.1 * 40 / 128 * f for f in factors])
 
 
 def test_another_network(make_model, arguments, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from conftest import snapshot  # noqa: E402
+from programs import snapshot  # noqa: E402
 
 from tfcompress.cli.run_directory import RunDirectory  # noqa: E402
 
