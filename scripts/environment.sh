@@ -6,8 +6,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # package, editable, and its EXTRAS; kept as it is while setup.py is unchanged.
 ensure_environment() {
   local folder=$1 extras=$2
-  local stamp=$folder/.installed wanted
-  wanted="$extras $(cksum <"$root/setup.py")"
+  local stamp=$folder/.installed-${extras//,/-} wanted
+  wanted=$(cksum <"$root/setup.py")
   if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
     return
   fi
