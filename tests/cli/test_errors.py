@@ -52,6 +52,11 @@ def test_rate_out_of_range(refused, tmp_path, rate):
     assert not any(tmp_path.iterdir())
 
 
+def test_rate_too_small_for_any_layer(refused):
+    parts = "`--rate` 0.0001", "larger", "stage1_block1_conv1: rank 1 already"
+    refused(three_phases.main, *parts, rate=0.0001)
+
+
 def test_rate_is_no_number(refused):
     refused(three_phases.main, "--rate=abc", rate="abc")
 

@@ -42,9 +42,13 @@ def settings():
 
 
 def plan(model):
-    """The `Plan` of a model."""
+    """The `Plan` of a model.
+
+    Raises:
+        ValueError: if it would leave all layers alone.
+    """
     method, rate = method_and_rate()
-    return tc.make_plan(
+    made = tc.make_plan(
         model,
         method=method,
         rate=rate,
@@ -53,6 +57,13 @@ def plan(model):
         rate_schedule=flags.RATE_DECAY.value,
         stages=official_stages(model),
     )
+    if not made:
+        reasons = "; ".join(f"{k}: {v}" for k, v in made.skipped.items())
+        raise ValueError(
+            f"`--rate` {rate:g} leaves nothing of {model.name} to compress; "
+            f"choose a larger one ({reasons})"
+        )
+    return made
 
 
 def fresh(model):
