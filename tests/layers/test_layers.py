@@ -7,7 +7,7 @@ from keras import layers, ops
 from oracles import conv2d, relative_error
 
 import tfcompress as tc
-from tfcompress import costs
+from tfcompress import costs, factorization
 from tfcompress.initialization import factor_initializers
 
 # Stock class, tensorized class, first arguments, shape of the inputs.
@@ -208,6 +208,7 @@ def test_mixed_precision(kind, policy, rng):
     assert again.dtype_policy.name == policy
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "kind, open_shape, closed_shape",
     [
@@ -265,6 +266,7 @@ def test_assigned_kernel_is_kept_at_full_rank(kind, method, rng):
     assert ours.ranks == full
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("method", tc.methods())
 def test_auto_never_costs_more_than_the_dense_layer(kind, method, rng):
@@ -309,45 +311,54 @@ def test_regularizer_acts_on_the_kernel_and_counts_once(kind, rng):
     assert not shared.losses
 
 
-@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("size", [(3, 3), (3, 1), None], ids=str)
 @pytest.mark.parametrize("method", tc.methods())
 @pytest.mark.parametrize("initializer", ["glorot_uniform", "he_normal"])
-def test_fresh_layers_keep_the_variance(kind, method, initializer, rng):
+def test_fresh_layers_keep_the_variance(size, method, initializer, rng):
     """Outputs vary as much as those of a fresh stock layer, within 2 times."""
-    stock_class, our_class, _, _ = PAIRS[kind]
-    first = (48,) if kind == "dense" else (48, 3)
-    size = {"conv2d": (3, 3), "conv1d": (3, 1), "dense": (1, 1)}[kind]
-    shape = (None, *{"conv2d": (6, 6), "conv1d": (9,), "dense": ()}[kind], 32)
-    x = rng.standard_normal((16, *size, 32))
-
-    def variance(kernel):
-        return conv2d(x, kernel.reshape(*size, 32, 48)).var()
-
-    stock = stock_class(*first, kernel_initializer=initializer)
-    layer = our_class(
-        *first, method=method, rate=0.5, kernel_initializer=initializer
+    kernel_shape = (*(size or (1, 1)), 32, 48)
+    decomposition = factorization.choose(
+        method, kernel_shape, rate=0.5, dense=size is None
     )
-    stock.build(shape)
-    layer.build(shape)
-    decomposition = layer.decomposition
-    draws = factor_initializers(decomposition, layer.kernel_initializer)
+    draws = factor_initializers(
+        decomposition, keras.initializers.get(initializer)
+    )
+    x = rng.standard_normal((16, *kernel_shape[:3]))
     # The mean over many draws: products of few factors have heavy tails.
     found = [
-        variance(
+        conv2d(
+            x,
             decomposition.reconstruct(
                 {
                     name: rng.standard_normal(shape) * draws[name].stddev
                     for name, shape in decomposition.factor_shapes.items()
                 }
-            )
-        )
+            ),
+        ).var()
         for _ in range(40)
     ]
-    expected = variance(ops.convert_to_numpy(stock.kernel))
-    assert 0.5 < np.mean(found) / expected < 2
-    # What a layer really draws is one of these.
-    kernel = ops.convert_to_numpy(layer.reconstruct())
-    assert min(found) / 2 < variance(kernel) < 2 * max(found)
+    field = np.prod(kernel_shape[:2])
+    fan_in, fan_out = 32 * field, 48 * field
+    # Glorot & Bengio, 2010; He et al., 2015. Inputs of variance one.
+    variance = {
+        "glorot_uniform": 2 / (fan_in + fan_out),
+        "he_normal": 2 / fan_in,
+    }
+    assert 0.5 < np.mean(found) / (variance[initializer] * fan_in) < 2
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_layers_draw_their_factors_so(kind):
+    stock_class, our_class, _, _ = PAIRS[kind]
+    first = (48,) if kind == "dense" else (48, 3)
+    shape = (None, *{"conv2d": (6, 6), "conv1d": (9,), "dense": ()}[kind], 32)
+    stock = stock_class(*first)
+    ours = our_class(*first, method="svd", rate=0.9)
+    stock.build(shape)
+    ours.build(shape)
+    expected = ops.convert_to_numpy(stock.kernel).var()
+    found = ops.convert_to_numpy(ours.reconstruct()).var()
+    assert 0.5 < found / expected < 2
 
 
 def test_dense_layers_pass_masks_on():

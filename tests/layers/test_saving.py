@@ -65,7 +65,15 @@ def test_a_file_keeps_the_function(method, tmp_path, rng):
 
 
 def test_weight_files_keep_the_values(tmp_path, rng):
-    one, two = network("rtk"), network("rtk")
+    one, two = (
+        keras.Sequential(
+            [
+                keras.Input((12, 12, 3)),
+                tc.TensorizedConv2D(8, 3, method="rtk", rate=0.8),
+            ]
+        )
+        for _ in range(2)
+    )
     x = np.float32(rng.standard_normal((2, 12, 12, 3)))
     one.save_weights(tmp_path / "one.weights.h5")
     two.load_weights(tmp_path / "one.weights.h5")
@@ -109,7 +117,9 @@ def test_training_goes_on_after_loading(tmp_path, rng):
 
 
 def test_clones_have_the_same_ranks():
-    model = network("tt")
+    model = keras.Sequential(
+        [keras.Input((12, 12, 3)), tc.TensorizedConv2D(8, 3, rate=0.5)]
+    )
     clone = keras.models.clone_model(model)
     for one, two in zip(model.layers, clone.layers, strict=True):
         assert [w.shape for w in one.weights] == [w.shape for w in two.weights]
