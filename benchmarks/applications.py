@@ -133,6 +133,8 @@ def reasons(skipped):
 def markdown(results, method, rate):
     """The results as a page."""
     options = f"--method={method} --rate={rate}"
+    if _NETWORKS.value:
+        options += f" --networks={','.join(_NETWORKS.value)}"
     rows = [COLUMNS, ["---"] * len(COLUMNS), *(r.cells for r in results)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
