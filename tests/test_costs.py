@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfcompress import convolution, decompositions
+from tfcompress import convolution, costs, decompositions
 from tfcompress.convolution import Convolution
 from tfcompress.costs import dense_macs, factorized_macs
 from tfcompress.ranks import from_rate
@@ -93,3 +93,22 @@ def test_rebuilding_is_counted():
     # (9 * 2 x 3)(3 x 6), then (8 x 2)(2 x 9 * 6): the output side is smaller.
     tucker = decompositions.get("tucker")((3, 3, 8, 6), (2, 3))
     assert tucker.rebuild_macs == 9 * 2 * 3 * 6 + 8 * 2 * 9 * 6
+
+
+def test_contractions_over_split_channels_count_more():
+    # Modes (8, 4) and (8, 4), rank 10: the first contraction takes
+    # 10 * 8 * 4 * 8 = 2560, the second 10 * 4 * 8 * 4 = 1280 multiply-adds a
+    # position, the shared filters 9 * 10 * 32 = 2880; dense is 9 * 32 * 32.
+    decomposition = decompositions.get("rcp")((3, 3, 32, 32), (10,))
+    same = Convolution(padding="same")
+    factorized = costs.factorized_macs(decomposition, same, (16, 16))
+    assert factorized == 256 * (2560 + 1280 + 2880)
+    assert factorized < costs.dense_macs((3, 3, 32, 32), same, (16, 16))
+    assert (
+        costs.choose_implementation(decomposition, same, (16, 16))
+        == "reconstructed"
+    )
+    # At one position a kernel would be rebuilt for nothing.
+    assert (
+        costs.choose_implementation(decomposition, same, (1, 1)) == "factorized"
+    )

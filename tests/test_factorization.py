@@ -142,3 +142,9 @@ def test_kernel_shapes_as_images():
     assert factorization.kernel_shape_4d((4, 6)) == (1, 1, 4, 6)
     assert factorization.kernel_shape_4d((3, 4, 6)) == (3, 1, 4, 6)
     assert factorization.kernel_shape_4d((3, 2, 4, 6)) == (3, 2, 4, 6)
+
+
+def test_one_rank_for_all_bonds_is_clipped_to_what_is_feasible(rng):
+    kernel = rng.standard_normal((3, 3, 4, 16))
+    assert tc.decompose(kernel, "tucker", ranks=8).ranks == (4, 8)
+    assert tc.decompose(kernel, "tt", ranks=2).ranks == (2, 2, 2)

@@ -7,6 +7,10 @@ from tfcompress.convolution import Primitives
 # Stands in for an image size that is not known when a layer is built.
 NOMINAL_SIZE = 32
 
+# Measured per multiply-add on a CPU, training included: a contraction over
+# split channels takes eight times as long as a convolution, and more.
+CONTRACTION_COST = 8
+
 
 def dense_macs(kernel_shape, convolution, size):
     """Multiply-adds of a whole kernel on one image.
@@ -22,14 +26,14 @@ def dense_macs(kernel_shape, convolution, size):
 
 def factorized_macs(decomposition, convolution, size):
     """Multiply-adds of contracting one image factor by factor."""
-    counter = MacCounter(convolution)
-    channels = decomposition.kernel_shape[2] * convolution.groups
-    decomposition.apply(counter, (*size, channels), decomposition.factor_shapes)
-    return counter.total()
+    return _count(decomposition, convolution, size).total
 
 
 def choose_implementation(decomposition, convolution, size):
     """The cheaper way to compute, by multiply-adds per image.
+
+    Those of contractions over split channels count `CONTRACTION_COST` fold:
+    they move far more memory than convolutions do.
 
     Args:
         decomposition: the `Decomposition` of the kernel.
@@ -51,10 +55,22 @@ def choose_implementation(decomposition, convolution, size):
         max(NOMINAL_SIZE, r) if n is None else n
         for n, r in zip(size, reach, strict=True)
     )
-    factorized = factorized_macs(decomposition, convolution, size)
-    if factorized <= dense_macs(kernel_shape, convolution, size):
+    counter = _count(decomposition, convolution, size)
+    positions = math.prod(convolution.output_size(size, kernel_shape[:2]))
+    # A kernel that serves few positions is not worth rebuilding.
+    weight = min(CONTRACTION_COST, max(positions, 1))
+    cost = counter.total + (weight - 1) * counter.contractions
+    if cost <= dense_macs(kernel_shape, convolution, size):
         return "factorized"
     return "reconstructed"
+
+
+def _count(decomposition, convolution, size):
+    """The counter after one image was contracted factor by factor."""
+    counter = MacCounter(convolution)
+    channels = decomposition.kernel_shape[2] * convolution.groups
+    decomposition.apply(counter, (*size, channels), decomposition.factor_shapes)
+    return counter
 
 
 class MacCounter(Primitives):
@@ -65,15 +81,21 @@ class MacCounter(Primitives):
 
     def __init__(self, geometry, counts=None):
         self._geometry = geometry
-        self._counts = [] if counts is None else counts
+        self._counts = {"conv": 0, "contract": 0} if counts is None else counts
 
     @property
     def geometry(self):
         return self._geometry
 
+    @property
     def total(self):
         """Multiply-adds per image so far."""
-        return sum(self._counts)
+        return sum(self._counts.values())
+
+    @property
+    def contractions(self):
+        """Those of them that are of contractions over split channels."""
+        return self._counts["contract"]
 
     def at(self, geometry):
         return MacCounter(geometry, self._counts)
@@ -83,7 +105,8 @@ class MacCounter(Primitives):
         inputs, factor_modes, outputs = equation.replace("->", ",").split(",")
         shape = factor[groups > 1 :]
         sizes = dict(zip(inputs + factor_modes, (*modes, *shape), strict=True))
-        self._counts.append(x[0] * x[1] * groups * math.prod(sizes.values()))
+        macs = x[0] * x[1] * groups * math.prod(sizes.values())
+        self._counts["contract"] += macs
         return *x[:2], groups * math.prod(sizes[i] for i in outputs)
 
     def shared(self, x, factor, copies):
@@ -91,9 +114,8 @@ class MacCounter(Primitives):
         outputs = math.prod(shape[3:])
         size = self.geometry.output_size(x[:2], shape[:2])
         groups = self.geometry.groups
-        self._counts.append(
-            math.prod(size) * groups * copies * math.prod(shape)
-        )
+        macs = math.prod(size) * groups * copies * math.prod(shape)
+        self._counts["conv"] += macs
         return *size, groups * copies * outputs
 
     def subsample(self, x, steps):
@@ -113,7 +135,7 @@ class MacCounter(Primitives):
 
     def _conv(self, x, kernel, geometry):
         size = geometry.output_size(x[:2], kernel[:2])
-        self._counts.append(math.prod(size) * math.prod(kernel))
+        self._counts["conv"] += math.prod(size) * math.prod(kernel)
         return *size, kernel[3]
 
     def _depthwise_conv(self, x, kernel, geometry):

@@ -74,7 +74,8 @@ def choose(
         method: name or alias of a decomposition.
         kernel_shape: `(h, w, in / groups, out)`.
         rate: share of the parameters to keep, in (0, 1]; at least rank 1.
-        ranks: an integer or a tuple of them, instead of `rate`.
+        ranks: one integer per bond instead of `rate`, or one for all of them,
+            which then are as large as is feasible up to it.
         dense: whether the kernel is that of a dense layer.
         groups: number of channel groups.
 
@@ -90,12 +91,16 @@ def choose(
     cls = decompositions.for_kernel(method, kernel_shape, dense=dense)
     if rate is not None:
         return from_rate(cls, kernel_shape, rate, groups)
-    values = ranks if isinstance(ranks, (tuple, list)) else (ranks,)
-    if not all(is_positive_integer(value) for value in values):
+    several = isinstance(ranks, (tuple, list))
+    if not all(map(is_positive_integer, ranks if several else (ranks,))):
         raise ValueError(
             f"`ranks` must be positive integers. Received: {ranks!r}"
         )
-    return cls(tuple(kernel_shape), tuple(values), groups)
+    if not several:
+        block_shape = (*kernel_shape[:3], kernel_shape[3] // groups)
+        wanted = (int(ranks),) * len(cls.rank_names)
+        ranks = cls.clip_ranks(block_shape, wanted)
+    return cls(tuple(kernel_shape), tuple(ranks), groups)
 
 
 def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
@@ -106,7 +111,8 @@ def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
             layer, (k, in, out) or (h, w, in / groups, out) of a convolution.
         method: name of the decomposition, one of `tfcompress.methods()`.
         rate: share of the parameters to keep, in (0, 1]; at least rank 1.
-        ranks: an integer or a tuple of them, instead of `rate`.
+        ranks: one integer per bond instead of `rate`, or one for all of them,
+            which then are as large as is feasible up to it.
         groups: number of channel groups of the convolution.
 
     Returns:

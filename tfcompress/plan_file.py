@@ -6,6 +6,7 @@ import yaml
 
 from tfcompress import decompositions
 from tfcompress.convolution import Convolution
+from tfcompress.factorization import is_positive_integer
 from tfcompress.names import hint
 from tfcompress.replacement import Site
 
@@ -89,10 +90,16 @@ def _load_layer(plan, name, entry):
             f"be `skipped`. Received the keys: {', '.join(entry) or 'none'}"
         )
     site = plan.sites[name]
+    ranks = entry["ranks"]
+    if not isinstance(ranks, list) or not all(map(is_positive_integer, ranks)):
+        raise ValueError(
+            f"the layer {name!r} must have a list of positive integers as "
+            f"`ranks`. Received: {ranks!r}"
+        )
     cls = decompositions.get(entry["method"])
     try:
         plan[name] = cls(
-            site.kernel_shape, entry["ranks"], site.convolution.groups
+            site.kernel_shape, tuple(ranks), site.convolution.groups
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"the layer {name!r}: {error}") from None

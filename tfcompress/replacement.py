@@ -131,12 +131,7 @@ class Site:
     def of(cls, layer, input_shapes):
         """The site of a layer that is called on inputs of these shapes."""
         probe = _tensorized(layer, rate=1.0)
-        sizes = tuple(
-            (None, None)
-            if None in shape[1:]
-            else tuple(probe.image_size(shape))
-            for shape in input_shapes
-        )
+        sizes = tuple(tuple(probe.image_size(s)) for s in input_shapes)
         kernel = tuple(layer.kernel.shape)
         return cls(type(layer).__name__, kernel, probe.convolution, sizes)
 

@@ -176,6 +176,7 @@ def report(model, compressed, plan=None, input_shape=None):
         ValueError: if `compressed` was not made of `model`.
     """
     model = graph.as_functional(model)
+    compressed = graph.as_functional(compressed)
     layers, new = dict(graph.walk(model)), dict(graph.walk(compressed))
     replaced = [
         path

@@ -2,6 +2,8 @@
 
 import re
 
+import keras
+
 from tfcompress.names import hint
 
 
@@ -35,6 +37,9 @@ def _matches(argument, patterns, layers):
         patterns = [patterns]
     found = set()
     for pattern in patterns:
+        if isinstance(pattern, keras.Layer):
+            found.update(path for path, layer in layers if layer is pattern)
+            continue
         if callable(pattern):
             found.update(path for path, layer in layers if pattern(layer))
             continue

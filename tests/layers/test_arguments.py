@@ -81,7 +81,7 @@ def test_wrong_dense(change, message):
         ({}, (None, 8, 8, None), "The channel axis of the inputs must be"),
         ({"groups": 3}, (None, 8, 8, 4), "`groups` must divide the 4 input"),
         ({"rate": None, "ranks": (9, 2)}, (None, 8, 8, 4), "not feasible"),
-        ({"rate": None, "ranks": 2}, (None, 8, 8, 4), "must be 2 integers"),
+        ({"rate": None, "ranks": (2,)}, (None, 8, 8, 4), "must be 2 integers"),
         ({"rate": None, "ranks": "ab"}, (None, 8, 8, 4), "positive integers"),
         ({}, (None, 2, 2, 4), "smaller than the kernel"),
     ],

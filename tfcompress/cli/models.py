@@ -9,6 +9,7 @@ import keras
 
 from official_resnet import resnet_model
 from tfcompress.files import atomic_path
+from tfcompress.names import first_line
 
 DEFAULT_SIZES = {"cifar10": 32, "digits": 8, "imagenet": 50}
 # The digits are trained for a few hundred steps only.
@@ -75,7 +76,7 @@ def find(path):
         return path
     if (path / "model.keras").is_file():
         return path / "model.keras"
-    if path.with_name(path.name + ".index").is_file():
+    if path.name and path.with_name(path.name + ".index").is_file():
         return path
     prefixes = sorted(path.glob("*.index"), key=lambda p: p.stat().st_mtime)
     return prefixes[-1].with_suffix("") if prefixes else None
@@ -87,7 +88,12 @@ def existing(path, what="the model"):
     Raises:
         ValueError: if there is nothing; it says how to get it.
     """
-    found = find(path or "")
+    if not path:
+        raise ValueError(
+            f"{what} is needed; name it by --pretrained_model, or by "
+            "--model_dir where a program has that"
+        )
+    found = find(path)
     if found is None:
         raise ValueError(
             f"{what} is not at {str(path)!r} (looked for a .keras file, "
@@ -131,9 +137,9 @@ def load_keras(path):
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{path} cannot be loaded as a Keras model ({reason}); it may be "
+            f"{path} cannot be loaded as a Keras model "
+            f"({first_line(error)}); it may be "
             "cut off or made by other software: make it anew"
         ) from error
 

@@ -22,6 +22,7 @@ def run(session):
     settings = {
         "phase": 0,
         **compression.settings(),
+        **session.source_settings,
         "pretrained_model": models.fingerprint(source),
     }
     if source.suffix != ".keras":

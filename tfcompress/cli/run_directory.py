@@ -97,7 +97,8 @@ def _is_work(path):
 
     A run that stopped at a wrong input must not refuse the corrected one.
     """
-    return path.name != SETTINGS and path.suffix != ".log"
+    unfinished = path.name.startswith(".") and ".partial." in path.name
+    return path.name != SETTINGS and path.suffix != ".log" and not unfinished
 
 
 def _free_name(path):

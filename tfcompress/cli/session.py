@@ -75,8 +75,8 @@ class Session:
         return datasets.get(name)(flags.DATA_DIR.value)
 
     @property
-    def data_settings(self):
-        """What the results of a training depend on besides its own flags."""
+    def source_settings(self):
+        """Which data the results are of."""
         synthetic = flags.USE_SYNTHETIC_DATA.value
         return {
             "dataset": self.dataset,
@@ -84,6 +84,13 @@ class Session:
             if synthetic
             else flags.DATA_SOURCE.value,
             "data_dir": _absolute(flags.DATA_DIR.value),
+        }
+
+    @property
+    def data_settings(self):
+        """What the results of a training depend on besides its own flags."""
+        return {
+            **self.source_settings,
             "batch_size": self.batch_size,
             "max_train_steps": flags.MAX_TRAIN_STEPS.value,
             "learning_rate_scale": flags.LEARNING_RATE_SCALE.value,

@@ -3,8 +3,6 @@
 A new one is a file in this folder and an entry in `REGISTRY`.
 """
 
-import difflib
-
 from tfcompress.decompositions.conv_svd import ConvSVD
 from tfcompress.decompositions.cp import CP
 from tfcompress.decompositions.cp4 import CP4
@@ -17,6 +15,7 @@ from tfcompress.decompositions.svd import SVD
 from tfcompress.decompositions.tensor_ring import TensorRing
 from tfcompress.decompositions.tensor_train import TensorTrain
 from tfcompress.decompositions.tucker import Tucker
+from tfcompress.names import hint
 
 __all__ = [
     "ALIASES",
@@ -57,15 +56,14 @@ def resolve(method):
     Raises:
         ValueError: if there is no such method; it lists the valid names.
     """
-    name = ALIASES.get(method, method)
-    if name in REGISTRY:
-        return name
+    if isinstance(method, str):
+        name = ALIASES.get(method, method)
+        if name in REGISTRY:
+            return name
     known = [*REGISTRY, *ALIASES]
-    near = difflib.get_close_matches(str(method), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(
         f"`method` must be one of {', '.join(known)}. "
-        f"Received: {method!r}.{hint}"
+        f"Received: {method!r}.{hint(method, known)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 
 import keras
 from keras.src.models.functional import Functional
@@ -182,7 +183,7 @@ def _as_list(input_shape, names):
             )
         return [tuple(input_shape[name]) for name in names]
     shapes = list(input_shape)
-    if all(n is None or isinstance(n, int) for n in shapes):
+    if all(n is None or isinstance(n, numbers.Integral) for n in shapes):
         return [tuple(shapes)]
     return [tuple(shape) for shape in shapes]
 

@@ -51,7 +51,8 @@ class TensorizedDense(Tensorized):
 
     def image_size(self, input_shape):
         # Each of the leading axes but the batch counts as a position.
-        return (math.prod(n or 1 for n in input_shape[1:-1]), 1)
+        positions = input_shape[1:-1]
+        return (None if None in positions else math.prod(positions), 1)
 
     def build(self, input_shape):
         channels = input_shape[-1]

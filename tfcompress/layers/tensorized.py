@@ -270,6 +270,5 @@ def sizes(name, value, count):
 
 
 def _as_tuple(ranks):
-    if ranks is None:
-        return None
-    return tuple(ranks) if isinstance(ranks, (tuple, list)) else (ranks,)
+    """`ranks` with lists, as configs have them, turned into tuples."""
+    return tuple(ranks) if isinstance(ranks, list) else ranks

@@ -33,14 +33,24 @@ class FitTrainer:
         A schedule is evaluated once per epoch, at its beginning.
         """
         arguments = dict(self._arguments)
-        callbacks = list(arguments.pop("callbacks", ()))
+        callbacks = arguments.pop("callbacks", ())
+        if not isinstance(callbacks, tuple | list):
+            callbacks = [callbacks]
+        callbacks = list(callbacks)
         if callable(learning_rate):
+            schedule, learning_rate = learning_rate, learning_rate(0)
             callbacks.append(
                 keras.callbacks.LearningRateScheduler(
                     lambda epoch, _: float(schedule(epoch))
                 )
             )
-            schedule, learning_rate = learning_rate, learning_rate(0)
+        # An evaluation may come in some epochs only: a row takes what there is.
+        rows = []
+        callbacks.append(
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: rows.append(dict(logs))
+            )
+        )
         pair = isinstance(self._data, tuple | list)
         images, labels = self._data if pair else (self._data, None)
         with _only_trainable(task):
@@ -49,16 +59,15 @@ class FitTrainer:
                 optimizer=build_optimizer(task, optimizer, learning_rate),
                 auto_scale_loss=False,
             )
-            history = model.fit(
+            model.fit(
                 images,
                 labels,
                 epochs=epochs,
                 validation_data=self._evaluation,
                 callbacks=callbacks,
                 **arguments,
-            ).history
-        rows = zip(*history.values(), strict=True)
-        return [dict(zip(history, row, strict=True)) for row in rows]
+            )
+        return rows
 
 
 class _TaskModel(keras.Model):

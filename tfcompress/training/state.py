@@ -4,6 +4,8 @@ import json
 
 import tensorflow as tf
 
+from tfcompress.names import first_line
+
 
 class Progress(tf.train.experimental.PythonState):
     """How far a training is.
@@ -111,7 +113,7 @@ def _restore(checkpoint, directory):
         status = checkpoint.restore(path)
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ValueError(
             f"{path} is the checkpoint of another network or optimizer; choose "
             f"another output folder or the settings it was made with ({reason})"
