@@ -284,3 +284,11 @@ def test_a_kernel_with_nan_is_refused_before_anything_is_made():
     kernel.assign(kernel * np.nan)
     with pytest.raises(ValueError, match="kernel of the layer down"):
         tc.rewrite(model, plan)
+
+
+def test_a_copy_shares_no_memory_with_the_original():
+    """Models trained side by side give their buffers away on JAX."""
+    model = networks.residual()
+    compressed = tc.compress(model, "tucker", rate=0.5)
+    values = [id(v.value) for v in (*model.variables, *compressed.variables)]
+    assert len(set(values)) == len(values)

@@ -1,5 +1,7 @@
 """Carrying out a plan on a model."""
 
+import keras
+
 from tfcompress import graph
 from tfcompress.names import hint
 from tfcompress.plan import Plan
@@ -51,7 +53,7 @@ def rewrite(model, plan, progress=None):
     for path, layer in replaced.items():
         layer.assign_factors(factors[path])
         if layer.use_bias:
-            layer.bias.assign(layers[path].bias.value)
+            layer.bias.assign(keras.ops.copy(layers[path].bias.value))
     if isinstance(plan, Plan):
         new.compression_plan = plan
     return new

@@ -47,7 +47,8 @@ class _Cloner:
         new = self.copy_model(self.model)
         for old, copied in self.copies:
             for source, target in self.variables(old, copied):
-                target.assign(source.value)
+                # A copy: on JAX two models would share the buffer otherwise.
+                target.assign(keras.ops.copy(source.value))
         self.copy_trainable(self.model, new)
         return new
 
