@@ -120,9 +120,7 @@ class _Progress:
 
 
 def define_flags():
-    flags.DEFINE_string(
-        "data_dir", "/tmp/cifar10_data", "Folder that gets the data."
-    )
+    flags.DEFINE_string("data_dir", "data", "Folder that gets the data.")
     flags.DEFINE_string("url", URL, "Address of the archive.")
     flags.DEFINE_string("md5", MD5, "MD5 checksum of the archive.")
 

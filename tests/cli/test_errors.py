@@ -177,6 +177,15 @@ def test_pretrained_model_is_missing(refused, tmp_path):
     assert not path.exists()
 
 
+def test_pretrained_model_is_not_named(refused):
+    refused(
+        three_phases.main,
+        "the pretrained model is needed",
+        "--pretrained_model",
+        pretrained_model=None,
+    )
+
+
 @pytest.mark.parametrize("path", [None, "model.keras"])
 def test_pretrained_model_cannot_be_trained_there(refused, tmp_path, path):
     refused(

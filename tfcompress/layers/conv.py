@@ -105,8 +105,8 @@ class TensorizedConv(Tensorized):
 class TensorizedConv2D(TensorizedConv):
     """Two-dimensional convolution whose kernel is stored as factors.
 
-    Takes every argument of `keras.layers.Conv2D`, and `method`, `rate` or
-    `ranks`, and `implementation` (see `Tensorized`).
+    Takes the arguments of `keras.layers.Conv2D` but those of LoRA, and
+    `method`, `rate` or `ranks`, and `implementation` (see `Tensorized`).
 
     Args:
         filters: number of output channels.

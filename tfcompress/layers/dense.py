@@ -13,7 +13,8 @@ from tfcompress.layers.tensorized import Tensorized, sizes
 class TensorizedDense(Tensorized):
     """Dense layer whose kernel is stored as factors.
 
-    Takes every argument of `keras.layers.Dense`, and those of `Tensorized`.
+    Takes the arguments of `keras.layers.Dense` but those of LoRA, by keyword
+    after `units`, and those of `Tensorized`.
     Methods of convolutions mean what they become without image axes: `cp`,
     `tucker`, `tt` and `tr` split the inputs and outputs into modes, `svd` is
     the truncated SVD.
