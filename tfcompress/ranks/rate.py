@@ -23,7 +23,7 @@ def check_rate(rate):
     return float(rate)
 
 
-def from_rate(cls, kernel_shape, rate, groups=1):
+def from_rate(cls, kernel_shape, rate, groups=1, *, kernel=None, stored=None):
     """The largest ranks whose factors fit into a share of the kernel.
 
     All ranks grow together, in the proportions of `cls.rank_weights`; what is
@@ -35,6 +35,9 @@ def from_rate(cls, kernel_shape, rate, groups=1):
         kernel_shape: `(h, w, in / groups, out)`.
         rate: share of the parameters to keep, in (0, 1].
         groups: number of channel groups of the kernel.
+        kernel: not needed; the shape is enough.
+        stored: not needed; the share is one of the dense kernel, however it
+            is stored.
 
     Returns:
         A `Decomposition`.
