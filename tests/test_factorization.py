@@ -86,8 +86,8 @@ def test_same_kernel_same_factors(rng):
 
 KERNEL = np.ones((3, 3, 4, 6), np.float32)
 WRONG = [
-    ({}, "Exactly one of `rate` and `ranks`"),
-    ({"rate": 0.5, "ranks": 2}, "Exactly one of `rate` and `ranks`"),
+    ({}, "Exactly one of `rate`, `ranks`"),
+    ({"rate": 0.5, "ranks": 2}, "Exactly one of `rate`, `ranks`"),
     ({"rate": 0}, "`rate` must be a number in"),
     ({"rate": 1.5}, "`rate` must be a number in"),
     ({"rate": float("nan")}, "`rate` must be a number in"),

@@ -30,7 +30,7 @@ def test_a_report_tells_what_was_done_to_each_layer(model):
         assert layer.implementation == site.implementation(decomposition)
         assert layer.params.before == site.num_params
         assert layer.params.after == decomposition.num_params
-        assert layer.macs.before == site.dense_macs
+        assert layer.macs.before == site.num_macs
         assert layer.macs.after == site.macs(decomposition)
         assert 0 < layer.params.kept <= 0.4
 

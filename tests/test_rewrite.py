@@ -226,19 +226,6 @@ def test_a_compressed_model_loads_in_a_fresh_process(tmp_path):
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
-def test_compressing_again_leaves_compressed_layers_alone():
-    model = tc.compress(networks.residual(), rate=0.6, include="conv")
-    again = tc.compress(model, rate=0.6)
-    assert again.compression_plan.skipped["conv"] == "already compressed"
-    inputs = networks.random_inputs(model)
-    np.testing.assert_allclose(
-        again.get_layer("conv").reconstruct(),
-        model.get_layer("conv").reconstruct(),
-        rtol=1e-6,
-    )
-    assert networks.outputs(again, inputs)
-
-
 def test_a_plan_stands_instead_of_other_settings():
     model = networks.residual()
     plan = tc.make_plan(model, rate=0.6)

@@ -1,6 +1,6 @@
 """Neural-network compression by tensor decompositions, for Keras 3."""
 
-from tfcompress.compression import compress, make_plan
+from tfcompress.compression import compress
 from tfcompress.decompositions import methods
 from tfcompress.factorization import Factorization, decompose
 from tfcompress.layers import (
@@ -9,6 +9,7 @@ from tfcompress.layers import (
     TensorizedDense,
 )
 from tfcompress.plan import Plan
+from tfcompress.planning import make_plan
 from tfcompress.report import Report, report
 from tfcompress.rewrite import rewrite
 from tfcompress.standardize import standardize

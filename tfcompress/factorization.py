@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from tfcompress import decompositions, linalg
-from tfcompress.ranks import from_rate
+from tfcompress.ranks import POLICIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,54 +65,88 @@ def kernel_shape_4d(shape):
     )
 
 
+def one_policy(**policies):
+    """The name and the value of the one rank policy that is not None.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    given = {k: v for k, v in policies.items() if v is not None}
+    if len(given) != 1:
+        *names, last = (f"`{name}`" for name in policies)
+        received = ", ".join(f"{k}={v!r}" for k, v in given.items())
+        raise ValueError(
+            f"Exactly one of {', '.join(names)} and {last} must be given. "
+            f"Received: {received or 'none of them'}"
+        )
+    return next(iter(given.items()))
+
+
 def choose(
-    method, kernel_shape, *, rate=None, ranks=None, dense=False, groups=1
+    method,
+    kernel_shape,
+    *,
+    dense=False,
+    groups=1,
+    kernel=None,
+    stored=None,
+    **policies,
 ):
-    """The `Decomposition` of a kernel at a rate or at given ranks.
+    """The `Decomposition` of a kernel by a rank policy.
 
     Args:
         method: name or alias of a decomposition.
         kernel_shape: `(h, w, in / groups, out)`.
-        rate: share of the parameters to keep, in (0, 1]; at least rank 1.
-        ranks: one integer per bond instead of `rate`, or one for all of them,
-            which then are as large as is feasible up to it.
         dense: whether the kernel is that of a dense layer.
         groups: number of channel groups.
+        kernel: NumPy array of that shape, for policies that look at it.
+        stored: the `Decomposition` as which the kernel is stored now, None for
+            a dense kernel.
+        **policies: one of `ranks.POLICIES` with its value; others None.
 
     Raises:
-        ValueError: if neither or both of `rate` and `ranks` are given, or one
-            is out of range.
+        ValueError: if not exactly one policy is given, or its value is out of
+            range; `ranks.LeftAlone` if it finds nothing to compress.
     """
-    if (rate is None) == (ranks is None):
-        raise ValueError(
-            "Exactly one of `rate` and `ranks` must be given. "
-            f"Received: rate={rate!r}, ranks={ranks!r}"
-        )
+    policy, value = one_policy(**policies)
     cls = decompositions.for_kernel(method, kernel_shape, dense=dense)
-    if rate is not None:
-        return from_rate(cls, kernel_shape, rate, groups)
-    several = isinstance(ranks, (tuple, list))
-    if not all(map(is_positive_integer, ranks if several else (ranks,))):
-        raise ValueError(
-            f"`ranks` must be positive integers. Received: {ranks!r}"
-        )
-    if not several:
-        block_shape = (*kernel_shape[:3], kernel_shape[3] // groups)
-        wanted = (int(ranks),) * len(cls.rank_names)
-        ranks = cls.clip_ranks(block_shape, wanted)
-    return cls(tuple(kernel_shape), tuple(ranks), groups)
+    return POLICIES[policy](
+        cls,
+        tuple(kernel_shape),
+        value,
+        groups,
+        kernel=kernel,
+        stored=stored,
+    )
 
 
-def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
+def decompose(
+    kernel,
+    method,
+    *,
+    rate=None,
+    ranks=None,
+    energy=None,
+    vbmf=None,
+    reduction=None,
+    groups=1,
+):
     """Decomposes one kernel.
+
+    Exactly one of `rate`, `ranks`, `energy`, `vbmf` and `reduction` must be
+    given.
 
     Args:
         kernel: array-like kernel in the Keras layout: (in, out) of a dense
             layer, (k, in, out) or (h, w, in / groups, out) of a convolution.
         method: name of the decomposition, one of `tfcompress.methods()`.
         rate: share of the parameters to keep, in (0, 1]; at least rank 1.
-        ranks: one integer per bond instead of `rate`, or one for all of them,
-            which then are as large as is feasible up to it.
+        ranks: one integer per bond, or one for all of them, which then are as
+            large as is feasible up to it.
+        energy: share of the squared singular values to keep, in (0, 1].
+        vbmf: weakening factor in [0, 1] of the ranks that variational Bayesian
+            matrix factorization finds.
+        reduction: divisor of the parameters, above 1.
         groups: number of channel groups of the convolution.
 
     Returns:
@@ -121,7 +155,8 @@ def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
     Raises:
         TypeError: if the kernel does not hold real numbers.
         ValueError: if an argument is out of range, or the kernel holds NaN or
-            infinite values.
+            infinite values; `ranks.LeftAlone` if the policy finds nothing to
+            compress.
 
     Example:
         >>> kernel = np.random.default_rng(0).normal(size=(3, 3, 16, 32))
@@ -134,22 +169,18 @@ def decompose(kernel, method, *, rate=None, ranks=None, groups=1):
         raise ValueError(
             f"`kernel` must not be empty. Received the shape: {kernel.shape}"
         )
+    values = kernel.reshape(shape)
     decomposition = choose(
         method,
         shape,
-        rate=rate,
-        ranks=ranks,
         dense=kernel.ndim == 2,
         groups=groups,
+        kernel=values,
+        rate=rate,
+        ranks=ranks,
+        energy=energy,
+        vbmf=vbmf,
+        reduction=reduction,
     )
-    factors = decomposition.decompose(kernel.reshape(shape))
+    factors = decomposition.decompose(values)
     return Factorization(decomposition, factors, kernel.shape)
-
-
-def is_positive_integer(value):
-    """Whether `value` is an integer of at least 1, of Python or NumPy."""
-    return (
-        isinstance(value, (int, np.integer))
-        and not isinstance(value, bool)
-        and value >= 1
-    )

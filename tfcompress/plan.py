@@ -103,7 +103,7 @@ class Plan(collections.abc.MutableMapping):
     @property
     def macs_before(self):
         """Multiply-adds per example of the layers that it compresses."""
-        return _sum(self.sites[path].dense_macs for path in self)
+        return _sum(self.sites[path].num_macs for path in self)
 
     @property
     def macs_after(self):
@@ -143,7 +143,7 @@ class Plan(collections.abc.MutableMapping):
             site.num_params,
             decomposition.num_params,
             percent(decomposition.num_params, site.num_params),
-            site.dense_macs,
+            site.num_macs,
             site.macs(decomposition),
             site.implementation(decomposition),
         )

@@ -6,8 +6,8 @@ import yaml
 
 from tfcompress import decompositions
 from tfcompress.convolution import Convolution
-from tfcompress.factorization import is_positive_integer
 from tfcompress.names import hint
+from tfcompress.ranks.checks import is_positive_integer
 from tfcompress.replacement import Site
 
 HEADER = """\
@@ -18,6 +18,7 @@ HEADER = """\
 MODEL_KEYS = ("name", "params", "macs")
 LAYER_KEYS = ("method", "ranks", "skipped", "site")
 SITE_KEYS = ("layer", "kernel", "convolution", "sizes")
+STORED_KEYS = ("method", "ranks")
 
 
 def dump(plan):
@@ -30,8 +31,7 @@ def dump(plan):
         entry = {"site": _site_value(site)}
         if path in plan:
             entry = {
-                "method": decompositions.name_of(plan[path]),
-                "ranks": list(plan[path].ranks),
+                **_stored_value(plan[path]),
                 **entry,
             }
         else:
@@ -81,7 +81,7 @@ def load(path, plan_class, totals_class):
 
 
 def _load_layer(plan, name, entry):
-    chosen = {"method", "ranks"} & set(entry)
+    chosen = set(STORED_KEYS) & set(entry)
     if "skipped" in entry and not chosen:
         return
     if len(chosen) < 2 or "skipped" in entry or "site" not in entry:
@@ -89,7 +89,11 @@ def _load_layer(plan, name, entry):
             f"the layer {name!r} must have `site`, `method` and `ranks`, or "
             f"be `skipped`. Received the keys: {', '.join(entry) or 'none'}"
         )
-    site = plan.sites[name]
+    plan[name] = _decomposition(name, plan.sites[name], entry)
+
+
+def _decomposition(name, site, entry):
+    """The decomposition of a site's kernel that an entry describes."""
     ranks = entry["ranks"]
     if not isinstance(ranks, list) or not all(map(is_positive_integer, ranks)):
         raise ValueError(
@@ -98,11 +102,16 @@ def _load_layer(plan, name, entry):
         )
     cls = decompositions.get(entry["method"])
     try:
-        plan[name] = cls(
-            site.kernel_shape, tuple(ranks), site.convolution.groups
-        )
+        return cls(site.kernel_shape, tuple(ranks), site.convolution.groups)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the layer {name!r}: {error}") from None
+
+
+def _stored_value(decomposition):
+    return {
+        "method": decompositions.name_of(decomposition),
+        "ranks": list(decomposition.ranks),
+    }
 
 
 def _site_value(site):
@@ -113,22 +122,25 @@ def _site_value(site):
         if getattr(site.convolution, field.name)
         != getattr(defaults, field.name)
     }
-    return {
+    value = {
         "layer": site.layer,
         "kernel": list(site.kernel),
         "convolution": settings,
         "sizes": [list(size) for size in site.sizes],
     }
+    if site.stored is not None:
+        value["stored"] = _stored_value(site.stored)
+    return value
 
 
 def _site(name, value):
     place = f"`site` of the layer {name!r}"
-    _check_keys(place, value, SITE_KEYS, ())
+    _check_keys(place, value, SITE_KEYS, ("stored",))
     fields = tuple(field.name for field in dataclasses.fields(Convolution))
     settings = value["convolution"]
     _check_keys(f"`convolution` in {place}", settings, (), fields)
     try:
-        return Site(
+        site = Site(
             value["layer"],
             tuple(value["kernel"]),
             Convolution(**{k: _frozen(v) for k, v in settings.items()}),
@@ -136,6 +148,11 @@ def _site(name, value):
         )
     except TypeError as error:
         raise ValueError(f"{place} is malformed ({error})") from None
+    if "stored" not in value:
+        return site
+    _check_keys(f"`stored` in {place}", value["stored"], STORED_KEYS, ())
+    stored = _decomposition(name, site, value["stored"])
+    return dataclasses.replace(site, stored=stored)
 
 
 def _plain(value):

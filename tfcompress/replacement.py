@@ -1,4 +1,4 @@
-"""Which stock layers have a tensorized form, and what it is."""
+"""Which layers can be tensorized, or tensorized anew, and as what."""
 
 import dataclasses
 import math
@@ -35,6 +35,7 @@ TENSORIZED = {
     keras.layers.Conv1D: (TensorizedConv1D, _CONV),
     keras.layers.Dense: (TensorizedDense, ("units",)),
 }
+_STOCK = {cls: stock for stock, (cls, _) in TENSORIZED.items()}
 _COMMON = (
     "name",
     "activation",
@@ -55,8 +56,8 @@ def obstacle(layer):
     Returns:
         A short reason, or None if there is nothing in the way.
     """
-    if isinstance(layer, Tensorized):
-        return "already compressed"
+    if type(layer) in _STOCK:
+        return None
     if type(layer) not in TENSORIZED:
         names = ", ".join(cls.__name__ for cls in TENSORIZED)
         return f"{type(layer).__name__}: only {names} are compressed"
@@ -78,17 +79,32 @@ def holds_kernel(layer):
 
 
 def kernel_of(layer):
-    """The kernel of a layer as a NumPy array of float32 or float64."""
-    tensor = keras.ops.convert_to_tensor(layer.kernel)
-    kernel = keras.ops.convert_to_numpy(tensor)
+    """The kernel of a layer as a NumPy array of float32 or float64.
+
+    That of a tensorized layer is the one that its factors stand for.
+    """
+    if isinstance(layer, Tensorized):
+        kernel = layer.decomposition.reconstruct(factors_of(layer))
+        kernel = kernel.reshape(layer.keras_kernel_shape)
+    else:
+        kernel = _array(layer.kernel)
     return linalg.check_finite(kernel, f"kernel of the layer {layer.name}")
+
+
+def factors_of(layer):
+    """The factors of a tensorized layer as NumPy arrays, by name."""
+    return {name: _array(value) for name, value in layer.factors.items()}
+
+
+def _array(weight):
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(weight))
 
 
 def tensorize(layer, decomposition):
     """The tensorized layer, not built, that takes the place of `layer`.
 
     Args:
-        layer: a layer without `obstacle`.
+        layer: a layer without `obstacle`, perhaps a tensorized one.
         decomposition: a `Decomposition` of its kernel.
 
     Returns:
@@ -98,11 +114,13 @@ def tensorize(layer, decomposition):
         layer,
         method=decompositions.name_of(decomposition),
         ranks=decomposition.ranks,
+        implementation=getattr(layer, "implementation", "auto"),
     )
 
 
 def _tensorized(layer, **kwargs):
-    cls, settings = TENSORIZED[type(layer)]
+    stock = _STOCK.get(type(layer), type(layer))
+    cls, settings = TENSORIZED[stock]
     return cls(
         dtype=layer.dtype_policy,
         **{name: getattr(layer, name) for name in (*_COMMON, *settings)},
@@ -115,25 +133,38 @@ class Site:
     """Where a kernel is used: all that the costs of a layer depend on.
 
     Attributes:
-        layer: class name of the stock layer.
+        layer: class name of the stock layer, also of a tensorized one.
         kernel: shape of the kernel in the layout of that layer.
         convolution: the `Convolution` that it carries out.
         sizes: `(height, width)` of the image, as the convolution sees it, of
             each call of the layer; None where the model leaves them open.
+        stored: the `Decomposition` as which the kernel is stored already, None
+            for that of a stock layer.
     """
 
     layer: str
     kernel: tuple
     convolution: Convolution
     sizes: tuple
+    stored: decompositions.Decomposition | None = None
 
     @classmethod
     def of(cls, layer, input_shapes):
         """The site of a layer that is called on inputs of these shapes."""
         probe = _tensorized(layer, rate=1.0)
-        sizes = tuple(tuple(probe.image_size(s)) for s in input_shapes)
-        kernel = tuple(layer.kernel.shape)
-        return cls(type(layer).__name__, kernel, probe.convolution, sizes)
+        stock = _STOCK.get(type(layer), type(layer))
+        stored = getattr(layer, "decomposition", None)
+        return cls(
+            stock.__name__,
+            tuple(
+                layer.kernel.shape
+                if stored is None
+                else layer.keras_kernel_shape
+            ),
+            probe.convolution,
+            tuple(tuple(probe.image_size(s)) for s in input_shapes),
+            stored,
+        )
 
     @property
     def is_dense(self):
@@ -145,13 +176,29 @@ class Site:
         return kernel_shape_4d(self.kernel)
 
     @property
-    def num_params(self):
-        """Parameters of the kernel."""
+    def dense_params(self):
+        """Parameters of the kernel, were it not stored as factors."""
         return math.prod(self.kernel)
 
     @property
-    def dense_macs(self):
-        """Multiply-adds per example of all calls; None if sizes are open."""
+    def num_params(self):
+        """Parameters of the kernel as it is stored now."""
+        if self.stored is not None:
+            return self.stored.num_params
+        return self.dense_params
+
+    @property
+    def num_macs(self):
+        """Multiply-adds per example of all calls, as the kernel is stored now.
+
+        None if sizes are open.
+        """
+        if self.stored is not None:
+            return self.macs(self.stored)
+        return self._dense_macs
+
+    @property
+    def _dense_macs(self):
         return self._total(
             lambda size: dense_macs(self.kernel_shape, self.convolution, size)
         )
@@ -165,7 +212,7 @@ class Site:
     def macs(self, decomposition):
         """Multiply-adds per example of all calls with a decomposition."""
         if self.implementation(decomposition) == "reconstructed":
-            return self.dense_macs
+            return self._dense_macs
         return self._total(
             lambda size: factorized_macs(decomposition, self.convolution, size)
         )

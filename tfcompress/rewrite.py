@@ -5,11 +5,20 @@ import keras
 from tfcompress import graph
 from tfcompress.names import hint
 from tfcompress.plan import Plan
-from tfcompress.replacement import Site, kernel_of, obstacle, tensorize
+from tfcompress.replacement import (
+    Site,
+    factors_of,
+    kernel_of,
+    obstacle,
+    tensorize,
+)
 
 
-def rewrite(model, plan, progress=None):
+def rewrite(model, plan, progress=None, factorize=None):
     """A copy of a model in which the kernels of a plan are stored as factors.
+
+    The kernel of a layer that is tensorized already is the one that its
+    factors stand for; where the plan asks for what is there, they stay.
 
     Args:
         model: a built functional, Sequential or subclassed Keras model (see
@@ -17,6 +26,9 @@ def rewrite(model, plan, progress=None):
         plan: a `Plan`, or a dictionary from the path of a layer to a
             `Decomposition`.
         progress: called as `progress(path, done, total)` after each layer.
+        factorize: called as `factorize(path, decomposition, kernel)`, with a
+            NumPy kernel of `decomposition.kernel_shape`, for the dictionary of
+            factors; `decomposition.decompose(kernel)` if None.
 
     Returns:
         A model that is not compiled. All layers that the plan leaves alone
@@ -42,11 +54,7 @@ def rewrite(model, plan, progress=None):
     # Before the copy is made: a kernel that cannot be decomposed fails early.
     factors = {}
     for done, path in enumerate(plan, start=1):
-        kernel = kernel_of(layers[path])
-        decomposition = plan[path]
-        factors[path] = decomposition.decompose(
-            kernel.reshape(decomposition.kernel_shape)
-        )
+        factors[path] = _factors(path, layers[path], plan[path], factorize)
         if progress is not None:
             progress(path, done, len(plan))
     new = graph.clone(model, replace)
@@ -57,6 +65,15 @@ def rewrite(model, plan, progress=None):
     if isinstance(plan, Plan):
         new.compression_plan = plan
     return new
+
+
+def _factors(path, layer, decomposition, factorize):
+    kernel = kernel_of(layer).reshape(decomposition.kernel_shape)
+    if getattr(layer, "decomposition", None) == decomposition:
+        return factors_of(layer)
+    if factorize is None:
+        return decomposition.decompose(kernel)
+    return factorize(path, decomposition, kernel)
 
 
 def _check(layers, path, decomposition):

@@ -12,9 +12,10 @@ from tfcompress.costs import (
     dense_macs,
     factorized_macs,
 )
-from tfcompress.factorization import choose, is_positive_integer
+from tfcompress.factorization import choose
 from tfcompress.initialization import factor_initializers
 from tfcompress.ranks import check_rate
+from tfcompress.ranks.checks import is_positive_integer
 
 IMPLEMENTATIONS = ("auto", "factorized", "reconstructed")
 
