@@ -1,0 +1,308 @@
+"""MUSCO's loop, one step at a time: compress some layers, then fine-tune.
+
+Gusak et al., "Automated Multi-Stage Compression of Neural Networks", 2019
+(arXiv 1903.09973).
+"""
+
+import dataclasses
+
+from tfcompress import graph
+from tfcompress.musco import algorithms, config, schedule
+from tfcompress.musco.engine import Record, Request, compress_layers
+from tfcompress.names import hint
+from tfcompress.planning import Survey
+from tfcompress.report import report
+from tfcompress.rewrite import rewrite
+from tfcompress.tables import percent, table
+
+
+class Compressor:
+    """Compresses a model in steps, with fine-tuning by the caller in between.
+
+        compressor = Compressor(model, config_type="vbmf", ft_every=5,
+                                nglobal_compress_iters=2)
+        while not compressor.done:
+            compressor.compression_step()
+            ...  # fine-tune compressor.compressed_model
+
+    Each step compresses the next `ft_every` layers, in the order of the model
+    and round again, until every layer was compressed `nglobal_compress_iters`
+    times. A later pass decomposes the kernel that the layer's factors have
+    become by fine-tuning. No layer ever grows: where a step finds nothing to
+    save it leaves the layer alone and says why.
+
+    Args:
+        model: a built functional, Sequential or subclassed Keras model. It is
+            not changed, and neither is the configuration.
+        model_stats: `tfcompress.model_stats(model)`, or None.
+        model_compr_kwargs: dictionary from the name of a layer to how it is
+            compressed, see `generate_model_compr_kwargs`; layers that it does
+            not name, or with None, stay as they are.
+        ft_every: layers per step, all of them if None.
+        nglobal_compress_iters: how often each layer is compressed; 1 if None.
+        all_algo_kwargs: dictionary from the name of a decomposition to options
+            of its algorithm, see `musco.algorithms`.
+        config_type: `"none"`, `"vbmf"` or `"param_reduction"`: the
+            configuration to generate where `model_compr_kwargs` is None.
+        groups: list of lists of layers, instead of `ft_every`: each step
+            compresses the next group. See `musco.groups`.
+        progress: called as `progress(path, done, total)` after each layer.
+
+    Attributes:
+        compressed_model: the model after the steps so far, to be fine-tuned in
+            place; each step replaces it by a new one.
+        done: whether all steps are done.
+        curr_iter, niters: steps done, and steps in all.
+        lnames: paths of the layers to compress, in the order of the model.
+        history: one list of `Record` per step done.
+
+    Raises:
+        ValueError: if an argument is out of range; it names the layer.
+    """
+
+    def __init__(
+        self,
+        model,
+        model_stats=None,
+        model_compr_kwargs=None,
+        ft_every=1,
+        nglobal_compress_iters=None,
+        all_algo_kwargs=None,
+        config_type="none",
+        *,
+        groups=None,
+        progress=None,
+    ):
+        self._original = graph.as_functional(model)
+        self._survey = Survey.of(self._original)
+        passes = 1 if nglobal_compress_iters is None else nglobal_compress_iters
+        if model_compr_kwargs is None:
+            model_compr_kwargs = _generated(
+                self._original, model_stats, config_type
+            )
+        self._schedules = config.read_config(
+            model_compr_kwargs, self._original, passes=passes
+        )
+        self._options = algorithms.check_algo_kwargs(all_algo_kwargs or {})
+        self._progress = progress
+        self.lnames = [p for p in self._survey.layers if p in self._schedules]
+        self._steps = self._plan_steps(ft_every, passes, groups)
+        self.history = []
+        self.compressed_model = rewrite(self._original, {})
+
+    @property
+    def niters(self):
+        return len(self._steps)
+
+    @property
+    def curr_iter(self):
+        return len(self.history)
+
+    @property
+    def done(self):
+        return self.curr_iter >= self.niters
+
+    @property
+    def steps(self):
+        """The paths that each step compresses, as a list of lists."""
+        return [[path for path, _ in step] for step in self._steps]
+
+    @property
+    def decompositions(self):
+        """Dictionary from path to the name of its decomposition."""
+        return {p: s.decomposition for p, s in self._schedules.items()}
+
+    @property
+    def ranks(self):
+        """Dictionary from path to its ranks now, None while it has none.
+
+        In the order of `manual_rank`: (out, in) for tucker2, an integer where
+        there is one rank only.
+        """
+        ranks = dict.fromkeys(self.lnames)
+        for record in self._latest().values():
+            if record.ranks is not None:
+                ranks[record.path] = config.to_manual_rank(
+                    record.method, record.ranks
+                )
+        return ranks
+
+    def compression_step(self):
+        """Compresses the layers of the next step.
+
+        Nothing changes if it fails, so that it can be repeated. When all steps
+        are done it does nothing.
+
+        Returns:
+            List of `Record`, one per layer of the step.
+
+        Raises:
+            ValueError: if the ranks asked for do not fit a kernel, or one holds
+                NaN or infinite values; it names the layer.
+        """
+        if self.done:
+            return []
+        requests = {
+            path: self._request(path, number)
+            for path, number in self._steps[self.curr_iter]
+        }
+        model, records = compress_layers(
+            self.compressed_model, requests, self._progress
+        )
+        self._advance(model, records)
+        return records
+
+    def restore(self, model, history):
+        """Goes on from where an earlier process was.
+
+        Args:
+            model: the fine-tuned model of the last step of `history`.
+            history: the attribute of then; lists of `Record`, or of what their
+                `to_dict` gave.
+        """
+        steps = [
+            [
+                record if isinstance(record, Record) else Record(**record)
+                for record in records
+            ]
+            for records in history
+        ]
+        found = [[record.path for record in records] for records in steps]
+        if found != self.steps[: len(found)]:
+            raise ValueError(
+                "`history` must be that of the same schedule, whose steps are "
+                f"{self.steps}. Received: {found}"
+            )
+        self.history = []
+        for records in steps:
+            self._advance(model, records)
+
+    def report(self):
+        """`tfcompress.report` of the model as it was and as it is now."""
+        return report(self._original, self.compressed_model)
+
+    def __str__(self):
+        latest = self._latest()
+        rows = []
+        for path in self.lnames:
+            site, record = self._survey.sites.get(path), latest.get(path)
+            before = None if site is None else site.num_params
+            after = before if record is None else record.params_after
+            rows.append(
+                (
+                    path,
+                    self._schedules[path].decomposition,
+                    str(self._schedules[path]),
+                    self._passes_done(path),
+                    _text(self.ranks[path]),
+                    before,
+                    after,
+                    percent(after, before),
+                    (record and record.skipped) or "",
+                )
+            )
+        head = (
+            "layer",
+            "method",
+            "rank selection",
+            "passes",
+            "ranks",
+            "params",
+            "now",
+            "kept",
+            "left alone",
+        )
+        params = [
+            m.count_params() for m in (self._original, self.compressed_model)
+        ]
+        state = (
+            f"step {self.curr_iter} of {self.niters}; parameters of "
+            f"{self._original.name}: {params[0]:,} -> {params[1]:,} "
+            f"({percent(params[1], params[0])})"
+        )
+        return f"{table(head, rows)}\n\n{state}\n"
+
+    def _request(self, path, number):
+        wanted = self._schedules[path]
+        policy, value = wanted.at(number)
+        factorize = algorithms.factorizer(
+            wanted.decomposition, self._options.get(wanted.decomposition)
+        )
+        return Request(wanted.method, policy, value, factorize)
+
+    def _advance(self, model, records):
+        self.history = [*self.history, records]
+        self.compressed_model = model
+        model.compression_plan = self._plan()
+
+    def _plan(self):
+        """The plan that leads from the original to the present model."""
+        layers = dict(graph.walk(self.compressed_model))
+        decisions = dict.fromkeys(
+            (p for p in self._survey.sites if p not in self._schedules),
+            "not selected",
+        )
+        for path, record in self._latest().items():
+            site = self._survey.sites.get(path)
+            if site is None:
+                continue
+            stored = getattr(layers[path], "decomposition", None)
+            changed = stored is not None and stored != site.stored
+            decisions[path] = stored if changed else record.skipped
+        return self._survey.plan(decisions)
+
+    def _latest(self):
+        """The last record of each layer; of those left alone, why."""
+        latest = {}
+        for record in (r for records in self.history for r in records):
+            earlier = latest.get(record.path)
+            if record.ranks is None and earlier is not None:
+                # It keeps the ranks that an earlier pass gave it.
+                record = dataclasses.replace(
+                    record, method=earlier.method, ranks=earlier.ranks
+                )
+            latest[record.path] = record
+        return latest
+
+    def _passes_done(self, path):
+        return sum(path == r.path for records in self.history for r in records)
+
+    def _plan_steps(self, ft_every, passes, groups):
+        if groups is None:
+            return [
+                [(self.lnames[index], number) for index, number in step]
+                for step in schedule.steps(len(self.lnames), ft_every, passes)
+            ]
+        for path in (path for group in groups for path in group):
+            if path not in self._schedules:
+                raise ValueError(
+                    f"`groups` names the layer {path!r}, which the "
+                    "configuration does not compress."
+                    f"{hint(path, self._schedules)}"
+                )
+        return [
+            [(path, number) for path in group]
+            for number in range(passes)
+            for group in groups
+            if group
+        ]
+
+
+def _generated(model, stats, config_type):
+    if config_type == "template":
+        raise ValueError(
+            "`config_type` 'template' makes a form to be filled in: pass what "
+            "`generate_model_compr_kwargs(model_stats, 'template')` gives, "
+            "filled in, as `model_compr_kwargs`"
+        )
+    if stats is None:
+        from tfcompress.stats import model_stats
+
+        stats = model_stats(model)
+    return config.generate_model_compr_kwargs(stats, config_type)
+
+
+def _text(ranks):
+    if ranks is None:
+        return ""
+    return str(ranks) if isinstance(ranks, int) else ", ".join(map(str, ranks))
