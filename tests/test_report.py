@@ -160,3 +160,17 @@ def test_the_page_needs_no_other_file(model, tmp_path):
     assert not page.open
     assert not {"src", "href"} & set(page.attributes)
     assert {"stem", "conv", "down", "tucker", "<script>"} <= set(page.cells)
+
+
+def test_a_second_pass_is_reported_from_what_was_stored():
+    first = tc.compress(networks.residual(), "svd", rate=0.6, include="conv")
+    second = tc.compress(first, "svd", rate=0.3, include=["conv", "down"])
+    layers = {layer.path: layer for layer in tc.report(first, second).layers}
+    stored = first.get_layer("conv").decomposition.num_params
+    assert layers["conv"].params.before == stored
+    assert layers["conv"].type == "Conv2D"
+    assert layers["conv"].params.after < stored
+    assert layers["conv"].error > 0
+    untouched = tc.report(first, tc.compress(first, rate=0.5, include="down"))
+    assert [layer.path for layer in untouched.layers] == ["down"]
+    assert "conv" in untouched.skipped

@@ -7,7 +7,7 @@ import keras
 from tfcompress import files, graph, linalg, pages
 from tfcompress.layers import Tensorized
 from tfcompress.plan import Plan
-from tfcompress.replacement import holds_kernel, kernel_of, obstacle
+from tfcompress.replacement import Site, holds_kernel, kernel_of, obstacle
 from tfcompress.stats import model_stats
 from tfcompress.tables import percent, table
 
@@ -182,7 +182,8 @@ def report(model, compressed, plan=None, input_shape=None):
         path
         for path, layer in new.items()
         if isinstance(layer, Tensorized)
-        and not isinstance(layers.get(path), Tensorized)
+        and layer.decomposition
+        != getattr(layers.get(path), "decomposition", None)
     ]
     _check(layers, new, replaced)
     if plan is None:
@@ -216,13 +217,14 @@ def _compressed_layer(path, old, new, macs_before, macs_after):
     approximation = keras.ops.convert_to_numpy(
         keras.ops.cast(new.reconstruct(), "float32")
     )
+    site = Site.of(old, ())
     return CompressedLayer(
         path,
-        type(old).__name__,
+        site.layer,
         new.method,
         tuple(new.ranks),
         new.chosen_implementation,
-        Change(kernel.size, new.decomposition.num_params),
+        Change(site.num_params, new.decomposition.num_params),
         Change(macs_before.get(path), macs_after.get(path)),
         linalg.relative_error(kernel, approximation),
     )
@@ -238,11 +240,13 @@ def _macs(model, input_shape):
 
 def _check(layers, new, replaced):
     for path in replaced:
-        kernel = getattr(layers.get(path), "kernel", None)
-        if (
-            kernel is None
-            or tuple(kernel.shape) != new[path].keras_kernel_shape
-        ):
+        old = layers.get(path)
+        fits = (
+            old is not None
+            and obstacle(old) is None
+            and Site.of(old, ()).kernel == new[path].keras_kernel_shape
+        )
+        if not fits:
             raise ValueError(
                 "`compressed` was not made of `model`, which has no kernel "
                 f"like that of {path!r}. Received: the kernel shape "
