@@ -128,6 +128,36 @@ def test_seed_decides(rng):
     assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("init", canonical.STARTS)
+def test_restarts_keep_the_best(rng, init):
+    tensor = rng.standard_normal((6, 7, 8))
+    settings = {"sweeps": 20, "init": init}
+    errors = [
+        linalg.relative_error(
+            tensor, rebuild(linalg.cp(tensor, 8, restarts=n, **settings))
+        )
+        for n in (1, 2, 4, 8)
+    ]
+    assert np.all(np.diff(errors) <= 1e-12)
+    assert errors[-1] < 0.99 * errors[0]
+
+
+def test_first_start_is_that_of_one_start(rng):
+    # Of a matrix the SVD is the best: further starts change nothing.
+    matrix = rng.standard_normal((12, 15))
+    for one, two in zip(
+        linalg.cp(matrix, 5), linalg.cp(matrix, 5, restarts=3), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_random_start(rng):
+    tensor = planted(rng, (9, 12, 15), 3)
+    start, other = (linalg.cp(tensor, 3, init=i) for i in canonical.STARTS)
+    assert any(np.any(a != b) for a, b in zip(start, other, strict=True))
+    assert linalg.relative_error(tensor, rebuild(other)) < 1e-2
+
+
 def test_components_stay_bounded(rng):
     # Two nearly collinear components cancel each other ever more closely in
     # the best approximation of this tensor of border rank 2 and rank 3.
@@ -179,9 +209,15 @@ def test_rank_must_be_positive():
         linalg.cp(np.ones((3, 4, 5)), 0)
 
 
-def test_sweeps_must_be_positive():
-    with pytest.raises(ValueError, match="`sweeps` must be at least 1"):
-        linalg.cp(np.ones((3, 4, 5)), 2, sweeps=0)
+@pytest.mark.parametrize("name", ["sweeps", "restarts"])
+def test_numbers_of_iterations_must_be_positive(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1"):
+        linalg.cp(np.ones((3, 4, 5)), 2, **{name: 0})
+
+
+def test_unknown_start():
+    with pytest.raises(ValueError, match="`init` must be one of svd, random"):
+        linalg.cp(np.ones((3, 4, 5)), 2, init="nvecs")
 
 
 @pytest.mark.parametrize(

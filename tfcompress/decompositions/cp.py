@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.decompositions.reshaped_cp import ReshapedCP
 from tfcompress.decompositions.svd import SVD
 
@@ -21,6 +21,7 @@ class CP(Decomposition):
 
     equation = "cr,hwr,rn->hwcn"
     rank_names = ("rank",)
+    options = options_of(linalg.cp)
 
     @classmethod
     def for_kernel(cls, kernel_shape, dense=False):
@@ -38,10 +39,10 @@ class CP(Decomposition):
         (h, w, c, n), (r,) = self.block_shape, self.ranks
         return {"input": (c, r), "spatial": (h, w, r), "output": (r, n)}
 
-    def decompose_block(self, kernel):
+    def decompose_block(self, kernel, **options):
         h, w, c, n = kernel.shape
         spatial, inputs, outputs = linalg.cp(
-            kernel.reshape(h * w, c, n), self.ranks[0]
+            kernel.reshape(h * w, c, n), self.ranks[0], **options
         )
         return {
             "input": inputs,

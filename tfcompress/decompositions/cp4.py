@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.decompositions.reshaped_cp import ReshapedCP
 from tfcompress.decompositions.svd import SVD
 
@@ -20,6 +20,7 @@ class CP4(Decomposition):
 
     equation = "cr,hr,wr,rn->hwcn"
     rank_names = ("rank",)
+    options = options_of(linalg.cp)
 
     @classmethod
     def for_kernel(cls, kernel_shape, dense=False):
@@ -42,8 +43,10 @@ class CP4(Decomposition):
             "output": (r, n),
         }
 
-    def decompose_block(self, kernel):
-        rows, cols, inputs, outputs = linalg.cp(kernel, self.ranks[0])
+    def decompose_block(self, kernel, **options):
+        rows, cols, inputs, outputs = linalg.cp(
+            kernel, self.ranks[0], **options
+        )
         return {
             "input": inputs,
             "rows": rows,

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import inspect
 import math
 import typing
 
@@ -11,6 +12,13 @@ from keras import ops
 
 from tfcompress import einsum
 from tfcompress.convolution import merge_groups
+from tfcompress.names import hint
+
+
+def options_of(solver):
+    """Names of the settings of a function of `linalg`: those with a default."""
+    parameters = inspect.signature(solver).parameters.values()
+    return tuple(p.name for p in parameters if p.default is not p.empty)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Decomposition(abc.ABC):
     equation: typing.ClassVar[str]
     # One name per rank, for messages and tables.
     rank_names: typing.ClassVar[tuple]
+    # Names of the settings of its algorithm, which `decompose` takes.
+    options: typing.ClassVar[tuple] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "kernel_shape", tuple(self.kernel_shape))
@@ -128,15 +138,28 @@ class Decomposition(abc.ABC):
         """Parameters relative to the dense kernel."""
         return self.num_params / math.prod(self.kernel_shape)
 
-    def decompose(self, kernel):
+    def decompose(self, kernel, **options):
         """Factors that approximate a kernel.
 
         Args:
             kernel: NumPy array of `kernel_shape`.
+            **options: settings of the algorithm, some of `options`, such as
+                the `sweeps` of `linalg.cp`.
 
         Returns:
             Dictionary from factor name to a NumPy array of `factor_shapes`.
+
+        Raises:
+            TypeError: if an option is not one of `options`.
         """
+        for option in options:
+            if option not in self.options:
+                raise TypeError(
+                    f"`{option}` is no option of {type(self).__name__}, which "
+                    f"takes {', '.join(self.options) or 'none'}. Received: "
+                    f"{option}={options[option]!r}."
+                    f"{hint(option, self.options)}"
+                )
         if tuple(kernel.shape) != self.kernel_shape:
             raise ValueError(
                 f"`kernel` must have the shape {self.kernel_shape}. "
@@ -145,7 +168,9 @@ class Decomposition(abc.ABC):
         h, w, c, n = self.block_shape
         blocks = kernel.reshape(h, w, c, self.groups, n)
         parts = [
-            self.decompose_block(np.ascontiguousarray(blocks[..., g, :]))
+            self.decompose_block(
+                np.ascontiguousarray(blocks[..., g, :]), **options
+            )
             for g in range(self.groups)
         ]
         if self.groups == 1:
@@ -156,7 +181,7 @@ class Decomposition(abc.ABC):
         }
 
     @abc.abstractmethod
-    def decompose_block(self, kernel):
+    def decompose_block(self, kernel, **options):
         """NumPy factors of the NumPy kernel of one group."""
 
     @functools.cached_property

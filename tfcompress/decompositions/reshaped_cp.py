@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.modes import split_modes
 
 
@@ -24,6 +24,7 @@ class ReshapedCP(Decomposition):
 
     equation = "rsu,rtv,hwr->hwstuv"
     rank_names = ("rank",)
+    options = options_of(linalg.cp)
 
     @classmethod
     def clip_ranks(cls, block_shape, ranks):
@@ -38,7 +39,7 @@ class ReshapedCP(Decomposition):
         (s, t), (u, v) = split_modes(c, 2), split_modes(n, 2)
         return {"mode_0": (r, s, u), "mode_1": (r, t, v), "spatial": (h, w, r)}
 
-    def decompose_block(self, kernel):
+    def decompose_block(self, kernel, **options):
         h, w, c, n = kernel.shape
         (s, t), (u, v) = split_modes(c, 2), split_modes(n, 2)
         tensor = kernel.reshape(h * w, s, t, u, v).transpose(0, 1, 3, 2, 4)
@@ -48,7 +49,7 @@ class ReshapedCP(Decomposition):
             one, two = linalg.split(tensor[0], 1, self.ranks[0])
             one, spatial = one.T, np.ones((1, self.ranks[0]), kernel.dtype)
         else:
-            spatial, one, two = linalg.cp(tensor, self.ranks[0])
+            spatial, one, two = linalg.cp(tensor, self.ranks[0], **options)
             one, two = one.T, two.T
         return {
             "mode_0": one.reshape(-1, s, u),

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.modes import split_modes
 
 
@@ -22,6 +22,7 @@ class ReshapedTensorRing(Decomposition):
 
     equation = "asb,btc,hwcd,due,eva->hwstuv"
     rank_names = ("ring", "input_0", "input_1", "output_0", "output_1")
+    options = options_of(linalg.tensor_ring)
 
     @classmethod
     def clip_ranks(cls, block_shape, ranks):
@@ -65,11 +66,13 @@ class ReshapedTensorRing(Decomposition):
             "output_1": (f, v, a),
         }
 
-    def decompose_block(self, kernel):
+    def decompose_block(self, kernel, **options):
         h, w, c, n = kernel.shape
         (s, t), (u, v) = split_modes(c, 2), split_modes(n, 2)
         tensor = kernel.reshape(h * w, s, t, u, v).transpose(1, 2, 0, 3, 4)
-        cores = linalg.balance(linalg.tensor_ring(tensor, self.ranks))
+        cores = linalg.balance(
+            linalg.tensor_ring(tensor, self.ranks, **options)
+        )
         cores[2] = cores[2].transpose(1, 0, 2).reshape(h, w, *self.ranks[2:4])
         return dict(zip(self.block_factor_shapes, cores, strict=True))
 

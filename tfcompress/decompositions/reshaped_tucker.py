@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.modes import split_modes
 
 
@@ -22,6 +22,7 @@ class ReshapedTucker(Decomposition):
 
     equation = "sp,tq,hwpqml,mu,lv->hwstuv"
     rank_names = ("input_0", "input_1", "output_0", "output_1")
+    options = options_of(linalg.hooi)
 
     @classmethod
     def clip_ranks(cls, block_shape, ranks):
@@ -48,11 +49,14 @@ class ReshapedTucker(Decomposition):
             "output_1": (k, v),
         }
 
-    def decompose_block(self, kernel):
+    def decompose_block(self, kernel, **options):
         h, w, c, n = kernel.shape
         modes = *split_modes(c, 2), *split_modes(n, 2)
         core, factors = linalg.hooi(
-            kernel.reshape(h, w, *modes), self.ranks, axes=(2, 3, 4, 5)
+            kernel.reshape(h, w, *modes),
+            self.ranks,
+            axes=(2, 3, 4, 5),
+            **options,
         )
         one, two, three, four = factors
         values = linalg.balance([one, two, core, three.T, four.T])

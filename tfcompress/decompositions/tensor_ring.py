@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.decompositions.reshaped_tensor_ring import ReshapedTensorRing
 from tfcompress.decompositions.svd import SVD
 
@@ -24,6 +24,7 @@ class TensorRing(Decomposition):
 
     equation = "cab,hwbd,adn->hwcn"
     rank_names = ("ring", "input", "output")
+    options = options_of(linalg.tensor_ring)
 
     @classmethod
     def for_kernel(cls, kernel_shape, dense=False):
@@ -63,10 +64,10 @@ class TensorRing(Decomposition):
             "output": (a, d, n),
         }
 
-    def decompose_block(self, kernel):
+    def decompose_block(self, kernel, **options):
         h, w, c, n = kernel.shape
         tensor = kernel.reshape(h * w, c, n).transpose(1, 0, 2)
-        cores = linalg.tensor_ring(tensor, self.ranks)
+        cores = linalg.tensor_ring(tensor, self.ranks, **options)
         inputs, spatial, outputs = linalg.balance(cores)
         return {
             "input": inputs.transpose(1, 0, 2),

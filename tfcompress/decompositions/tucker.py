@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfcompress import linalg
-from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.decomposition import Decomposition, options_of
 from tfcompress.decompositions.reshaped_tucker import ReshapedTucker
 from tfcompress.decompositions.svd import SVD
 
@@ -22,6 +22,7 @@ class Tucker(Decomposition):
 
     equation = "cp,hwpq,qn->hwcn"
     rank_names = ("input", "output")
+    options = options_of(linalg.hooi)
 
     @classmethod
     def for_kernel(cls, kernel_shape, dense=False):
@@ -42,8 +43,10 @@ class Tucker(Decomposition):
         (h, w, c, n), (p, q) = self.block_shape, self.ranks
         return {"input": (c, p), "core": (h, w, p, q), "output": (q, n)}
 
-    def decompose_block(self, kernel):
-        core, (inputs, outputs) = linalg.hooi(kernel, self.ranks, axes=(2, 3))
+    def decompose_block(self, kernel, **options):
+        core, (inputs, outputs) = linalg.hooi(
+            kernel, self.ranks, axes=(2, 3), **options
+        )
         inputs, core, outputs = linalg.balance([inputs, core, outputs.T])
         return {"input": inputs, "core": core, "output": outputs}
 

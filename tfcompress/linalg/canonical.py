@@ -18,7 +18,19 @@ _RELAXATION = 1.5
 _NOISE = 0.3
 
 
-def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
+# Where the iterations start from.
+STARTS = ("svd", "random")
+
+
+def cp(
+    tensor,
+    rank,
+    seed=0,
+    sweeps=100,
+    tolerance=3e-4,
+    restarts=1,
+    init="svd",
+):
     """Decompose a tensor as a sum of `rank` outer products of vectors.
 
     Alternating least squares (Harshman 1970; Carroll & Chang 1970) with the
@@ -46,6 +58,10 @@ def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
         sweeps: Largest number of sweeps over the axes, at least 1.
         tolerance: Stop after a sweep that lowers the error by less than this
             share of it.
+        restarts: Number of starts, of which the best result is kept; each has
+            other random numbers.
+        init: `"svd"` for the start described above, `"random"` for normally
+            distributed factors.
 
     Returns:
         Factors of shapes (n_0, rank), ..., (n_{d-1}, rank). The columns of one
@@ -54,13 +70,19 @@ def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
 
     Raises:
         ValueError: `tensor` is not finite or has fewer than two axes, or
-            `rank` or `sweeps` is less than 1.
+            `rank`, `sweeps` or `restarts` is less than 1, or `init` is unknown.
     """
     tensor = check_finite(tensor, "tensor")
     rank = check_rank(rank, None)
-    if sweeps < 1:
+    for name, number in (("sweeps", sweeps), ("restarts", restarts)):
+        if number < 1:
+            raise ValueError(
+                f"`{name}` must be at least 1. Received: {number}. "
+                "Use the default."
+            )
+    if init not in STARTS:
         raise ValueError(
-            f"`sweeps` must be at least 1. Received: {sweeps}. Use the default."
+            f"`init` must be one of {', '.join(STARTS)}. Received: {init!r}."
         )
     if tensor.ndim < 2 or not tensor.size:
         raise ValueError(
@@ -75,7 +97,13 @@ def cp(tensor, rank, seed=0, sweeps=100, tolerance=3e-4):
     wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
     dense = unit.squeeze()
     if len(wide) > 2:
-        found = _fit(dense, rank, rng, sweeps, tolerance)
+        fits = [
+            _fit(dense, rank, rng, init, sweeps, tolerance)
+            for _ in range(restarts)
+        ]
+        found = fits[0]
+        if restarts > 1:
+            found = min(fits, key=lambda fit: _residual(dense, fit))
     else:
         wide = wide if len(wide) == 2 else [0, tensor.ndim - 1]
         sizes = [tensor.shape[axis] for axis in wide]
@@ -101,7 +129,7 @@ def _factor_matrix(matrix, rank, rng):
     return [frame @ matrix.T, frame]
 
 
-def _fit(tensor, rank, rng, sweeps, tolerance):
+def _fit(tensor, rank, rng, init, sweeps, tolerance):
     """Return factors (rank, n_k) of a tensor with three axes or more."""
     small = [min(size, rank) for size in tensor.shape]
     targets = [
@@ -115,17 +143,30 @@ def _fit(tensor, rank, rng, sweeps, tolerance):
         if size >= 2 * targets[axis]
     ]
     if not long:
-        start = _start(tensor, rank, rng)
+        start = _start(tensor, rank, rng, init)
         return _alternate(tensor, start, sweeps, tolerance)
     core, bases = hooi(tensor, [targets[axis] for axis in long], long, 0)
-    factors = _alternate(core, _start(core, rank, rng), sweeps, tolerance)
+    start = _start(core, rank, rng, init)
+    factors = _alternate(core, start, sweeps, tolerance)
     for axis, basis in zip(long, bases, strict=True):
         factors[axis] = matmul(factors[axis], basis.T)
     return _alternate(tensor, factors, sweeps, tolerance)
 
 
-def _start(tensor, rank, rng):
+def _residual(tensor, factors):
+    """Return the norm of a tensor less the one that factors stand for."""
+    products = [_khatri_rao(part) for part in (factors[:1], factors[1:])]
+    rebuilt = matmul(products[0].T, products[1])
+    return frobenius(rebuilt - tensor.reshape(rebuilt.shape))
+
+
+def _start(tensor, rank, rng, init="svd"):
     """Return first factors of shapes (rank, n_k)."""
+    if init == "random":
+        return [
+            rng.standard_normal((rank, size)).astype(tensor.dtype)
+            for size in tensor.shape
+        ]
     weights = np.square(tensor, dtype=np.float64).ravel().cumsum()
     entries = np.searchsorted(weights, weights[-1] * rng.random(rank))
     where = np.unravel_index(np.minimum(entries, tensor.size - 1), tensor.shape)
