@@ -165,3 +165,20 @@ def test_no_worse_than_tensorly(rng):
         for u, s, vt in (ours, theirs)
     ]
     assert errors[0] <= errors[1] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_values(rng, shape, scale):
+    matrix = rng.standard_normal(shape)
+    expected = np.linalg.svd(matrix, compute_uv=False)
+    found = linalg.singular_values(scale * matrix)
+    np.testing.assert_allclose(found / scale, expected, rtol=1e-10)
+
+
+def test_singular_values_in_the_rounding_are_zero(rng):
+    matrix = with_values(rng, 60, 80, np.array([5.0, 2.0, 1e-3, 1e-8]))
+    found = linalg.singular_values(matrix)
+    np.testing.assert_allclose(found[:3], [5.0, 2.0, 1e-3], rtol=1e-6)
+    assert not found[3:].any()
+    assert not linalg.singular_values(np.zeros((4, 3))).any()

@@ -79,6 +79,37 @@ def leading_vectors(matrix, rank):
     return np.where(peaks < 0, -u, u).astype(matrix.dtype, copy=False)
 
 
+def singular_values(matrix):
+    """Return all singular values of a matrix, the largest first.
+
+    The roots of the eigenvalues of the smaller Gram matrix in float64. Values
+    below `sqrt(min(m, n) * eps)`, about 1e-7, of the largest are rounding
+    noise there and come back as exact zeros, which makes the number of the
+    others the rank of the matrix to the precision of float32.
+
+    Args:
+        matrix: Array of shape (m, n), of any scale.
+
+    Returns:
+        Float64 array of length min(m, n).
+
+    Raises:
+        ValueError: `matrix` is not a finite matrix.
+    """
+    matrix = np.asarray(_check_matrix(matrix), dtype=np.float64)
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T
+    # The squares of very small or large entries would leave the range.
+    scale = float(np.abs(matrix).max())
+    if scale == 0.0:
+        return np.zeros(len(matrix))
+    squares = scipy.linalg.eigh(
+        blas.gram(matrix / scale), eigvals_only=True, driver="evr"
+    )[::-1]
+    noise = len(matrix) * np.finfo(np.float64).eps * squares[0]
+    return scale * np.sqrt(np.where(squares > noise, squares, 0.0))
+
+
 def split(tensor, axis, rank):
     """Split a tensor in two at `axis`, sharing the singular values evenly.
 
