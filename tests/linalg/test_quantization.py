@@ -103,6 +103,10 @@ def test_factors_lie_on_the_grid(rng, shape, dtype):
         assert scales.min() > 0
         steps = dequantize(integers, scales, 1) / scales
         np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
+        # Whoever rounds them again finds the same integers.
+        again, found = quantize(dequantize(integers, scales, 1), 1)
+        np.testing.assert_array_equal(again, integers)
+        np.testing.assert_allclose(found, scales, rtol=1e-5)
     rebuilt = rebuild(on_grid(quantized))
     assert error == pytest.approx(linalg.relative_error(tensor, rebuilt), 1e-4)
     norms = [np.linalg.norm(factor, axis=0) for factor in on_grid(quantized)]

@@ -86,7 +86,8 @@ def quantize_components(tensor, factors, bits=8, rounds=3):
     the grid, as quantisation of network weights does (Behdin et al. 2023,
     "QuantEase", arXiv 2309.01885), with the Gram matrix of the other factors
     in the place of that of the data. Further rounds of it never raise the
-    error.
+    error. The largest entry of each column stays on the largest integer, so
+    that `quantize` gives back integers and scales of the rounded factors.
 
     Args:
         tensor: Array of shape (n_0, ..., n_{d-1}), d >= 2.
@@ -115,14 +116,17 @@ def quantize_components(tensor, factors, bits=8, rounds=3):
     values = [
         check_finite(factor, "factors").astype(np.float64) for factor in factors
     ]
-    scales = [None] * len(values)
+    scales, peaks = [None] * len(values), [None] * len(values)
     order = sorted(range(tensor.ndim), key=lambda axis: tensor.shape[axis])
     for position, axis in enumerate(order):
         gram, product = _normal_equations(tensor, values, axis)
         solution = solve_gram(gram.copy(), product).T
         _, scales[axis] = quantize(solution, 1, bits)
         values[axis] = solution
-        _round_columns(values[axis], scales[axis], largest, gram, product)
+        peaks[axis] = np.abs(solution).argmax(axis=0)
+        _round_columns(
+            values[axis], scales[axis], peaks[axis], largest, gram, product
+        )
         for other in order[position + 1 :]:
             gram, product = _normal_equations(tensor, values, other)
             values[other] = solve_gram(gram, product).T
@@ -131,6 +135,7 @@ def quantize_components(tensor, factors, bits=8, rounds=3):
             _round_columns(
                 values[axis],
                 scales[axis],
+                peaks[axis],
                 largest,
                 *_normal_equations(tensor, values, axis),
             )
@@ -177,15 +182,20 @@ def _normal_equations(tensor, factors, axis):
     return gram, partial
 
 
-def _round_columns(values, scales, largest, gram, product):
-    """Move the columns of (n, r) to the grid, each to its best; in place."""
+def _round_columns(values, scales, peaks, largest, gram, product):
+    """Move the columns of (n, r) to the grid, each to its best; in place.
+
+    The entry of a column that its scale comes from, at `peaks`, stays.
+    """
     for j, weight in enumerate(np.diagonal(gram)):
-        if weight <= 0.0:
-            values[:, j] = 0.0
+        column, peak = values[:, j], values[peaks[j], j]
+        if weight <= 0.0 or peak == 0.0:
+            column[:] = 0.0
             continue
         step = (product[j] - values @ gram[:, j]) / weight
-        integers = np.rint((values[:, j] + step) / scales[j])
-        values[:, j] = np.clip(integers, -largest, largest) * scales[j]
+        integers = np.rint((column + step) / scales[j])
+        column[:] = np.clip(integers, -largest, largest) * scales[j]
+        column[peaks[j]] = peak
 
 
 def _rebuild(factors):
