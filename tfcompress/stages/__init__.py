@@ -5,6 +5,7 @@ stage is given: `FitTrainer` for one device on any backend, or
 `tfcompress.training.Trainer` for tf.distribute, checkpoints and resuming.
 """
 
+from tfcompress.stages.batch_norm import reestimate_batch_norm
 from tfcompress.stages.blocks import BlockTask, train_blocks
 from tfcompress.stages.fine_tune import ClassificationTask, fine_tune
 from tfcompress.stages.fit import FitTrainer
@@ -16,5 +17,6 @@ __all__ = [
     "FitTrainer",
     "Task",
     "fine_tune",
+    "reestimate_batch_norm",
     "train_blocks",
 ]

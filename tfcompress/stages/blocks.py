@@ -14,9 +14,9 @@ student's own, already trained, stages before it give.
 import keras
 from keras import ops
 
-from tfcompress.graph import stage_layers, walk
-from tfcompress.graph.traversal import input_specs, is_graph, run
+from tfcompress.graph import input_specs, run, stage_layers
 from tfcompress.stages import classification
+from tfcompress.stages.modes import caller
 from tfcompress.stages.task import Task, check_batch_norm
 
 
@@ -70,8 +70,8 @@ class BlockTask(Task):
 
     def forward(self, images, training):
         layers = self._training if training else frozenset()
-        outputs = _run(self.model, images, self._name, _caller(layers))
-        reference = _run(self._reference, images, self._name, _caller())
+        outputs = _run(self.model, images, self._name, caller(layers))
+        reference = _run(self._reference, images, self._name, caller())
         outputs["targets"] = ops.stop_gradient(reference["features"])
         if training:
             # What nothing needs is left out of a compiled step: the networks
@@ -178,23 +178,6 @@ def _run(model, inputs, name, call):
 
     found["logits"] = run(model, inputs, visit)
     return found
-
-
-def _caller(training=frozenset()):
-    """Calls layers in inference mode but for those whose id is given."""
-
-    def call(operation, *args, **kwargs):
-        if getattr(operation, "_call_has_training_arg", False):
-            kwargs["training"] = _is_one_of(operation, training)
-        return operation(*args, **kwargs)
-
-    return call
-
-
-def _is_one_of(operation, ids):
-    if is_graph(operation):
-        return any(id(layer) in ids for _, layer in walk(operation))
-    return id(operation) in ids
 
 
 def _check_shapes(student, reference, name):
