@@ -113,7 +113,7 @@ def cp(
     ]
     for axis, factor in zip(wide, found, strict=True):
         factors[axis] = factor
-    return _standard_form(factors, norm)
+    return standard_form(factors, norm)
 
 
 def _factor_matrix(matrix, rank, rng):
@@ -258,8 +258,18 @@ def _contract(partial, factors, half, axis):
     return partial.reshape(rank, wanted)
 
 
-def _standard_form(factors, norm):
-    """Spread norms evenly over (rank, n) arrays, fix signs and transpose."""
+def standard_form(factors, norm=1.0):
+    """Return the factors of a CP decomposition as `cp` returns them.
+
+    Args:
+        factors: Arrays of shapes (rank, n_0), ..., (rank, n_{d-1}).
+        norm: What their product is to be multiplied by.
+
+    Returns:
+        Arrays of shapes (n_0, rank), ..., (n_{d-1}, rank). The columns of one
+        component have the same norm in all of them, and their entry largest
+        in size is positive in all but the last.
+    """
     norms = [
         np.linalg.norm(factor.astype(np.float64), axis=1) for factor in factors
     ]
