@@ -223,3 +223,47 @@ def test_latency_is_measured_in_milliseconds():
 def test_wrong_numbers_of_turns_are_refused(kwargs):
     with pytest.raises(ValueError, match="`repeats` must be at least 1"):
         measure_latency({}, None, **kwargs)
+
+
+def test_types_of_the_layers_with_a_kernel():
+    model = networks.nested()
+    assert tc.model_stats(model).ltypes == {
+        "inner/block/conv": {
+            "type": layers.Conv2D,
+            "kernel_size": (3, 3),
+            "groups": 1,
+        },
+        "conv": {"type": layers.Conv2D, "kernel_size": (3, 3), "groups": 1},
+    }
+    types = tc.model_stats(networks.residual()).ltypes
+    assert list(types) == ["stem", "conv", "down", "head"]
+    assert types["head"] == {
+        "type": layers.Dense,
+        "kernel_size": (),
+        "groups": 1,
+    }
+    types = tc.model_stats(networks.sequences()).ltypes
+    assert types["strided"]["type"] is layers.Conv1D
+    assert types["strided"]["kernel_size"] == (5,)
+
+
+def test_types_of_compressed_layers():
+    model = networks.residual()
+    before = tc.model_stats(model).ltypes
+    after = tc.model_stats(tc.compress(model, rate=0.6)).ltypes
+    assert list(after) == list(before)
+    for path, info in after.items():
+        expected = f"Tensorized{before[path]['type'].__name__}"
+        assert info["type"].__name__ == expected
+        assert info["kernel_size"] == before[path]["kernel_size"]
+
+
+def test_image_sizes_with_the_channels_last():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="conv")(inputs)
+    model = keras.Model(inputs, x)
+    stats = tc.model_stats(model, (1, 128, 128, 3))
+    assert stats.layers[-1].output_shapes == (((None, 128, 128, 4),),)
+    assert list(stats.ltypes) == ["conv"]
+    with pytest.raises(ValueError, match="must fit the shape .*3, 128, 128"):
+        tc.model_stats(model, (1, 3, 128, 128))

@@ -8,7 +8,11 @@ import keras
 
 from tfcompress import graph
 from tfcompress.multiply_adds import call_costs
+from tfcompress.replacement import TENSORIZED
 from tfcompress.tables import table
+
+# Layers whose kernel can be stored as factors, and those that do so.
+_WITH_KERNEL = {*TENSORIZED, *(cls for cls, _ in TENSORIZED.values())}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,7 @@ class ModelStats:
         layers: tuple of `LayerStats`, in the order of the first calls.
         uncounted: names of layers and operations whose multiply-adds are not
             known and are missing in the totals.
+        ltypes: see `layer_types`.
     """
 
     name: str
@@ -60,6 +65,7 @@ class ModelStats:
     flops: int
     layers: tuple
     uncounted: tuple
+    ltypes: dict
 
     def __str__(self):
         rows = [
@@ -89,7 +95,9 @@ def model_stats(model, input_shape=None):
         model: a built functional, Sequential or subclassed Keras model.
         input_shape: shape of the inputs, in place of the model's own, where
             these leave sizes open; a list or dictionary (by input name) of
-            shapes if there are several inputs. With or without a batch axis.
+            shapes if there are several inputs. With or without a batch axis;
+            the channels stand where the model has them, so images of 128 x
+            128 are (1, 128, 128, 3) for a model of the `channels_last` format.
 
     Returns:
         A `ModelStats`.
@@ -139,7 +147,40 @@ def model_stats(model, input_shape=None):
         sum(row.flops for row in rows),
         tuple(rows),
         tuple(uncounted),
+        layer_types(model),
     )
+
+
+def layer_types(model):
+    """What is known of each convolution and dense layer without its weights.
+
+    Args:
+        model: a functional or Sequential model.
+
+    Returns:
+        Dictionary from the path of each `Conv2D`, `Conv1D` and `Dense` layer,
+        and of each tensorized one, to its `layer_type`, in the order of
+        `graph.walk`.
+    """
+    found = {path: layer_type(layer) for path, layer in graph.walk(model)}
+    return {path: info for path, info in found.items() if info is not None}
+
+
+def layer_type(layer):
+    """Class, kernel size and groups of a convolution or dense layer.
+
+    Returns:
+        Dictionary with the keys `type`, the class of the layer; `kernel_size`,
+        a tuple that is empty for a dense layer; and `groups`. None for other
+        layers.
+    """
+    if type(layer) not in _WITH_KERNEL:
+        return None
+    return {
+        "type": type(layer),
+        "kernel_size": tuple(getattr(layer, "kernel_size", ())),
+        "groups": getattr(layer, "groups", 1),
+    }
 
 
 def measure_latency(models, inputs, repeats=20, warmup=3):
