@@ -1,4 +1,5 @@
 import collections
+import contextlib
 import copy
 
 import keras
@@ -441,13 +442,36 @@ def test_wrong_words_and_values(model, changes, expected, known):
         assert part in message
 
 
-@pytest.mark.parametrize("name", ["cp", "cp3", "cp4", "qcp3", "qcp4"])
-def test_no_cp_with_vbmf(model, name):
+@pytest.mark.parametrize(
+    "name", ["cp", "cp3", "cp4", "qcp3", "qcp4", "rcp", "tr", "rtr"]
+)
+def test_no_cp_and_no_rings_with_vbmf(model, name):
     entry = VBMF | {"decomposition": name}
     for known in (None, model):
         message = error({"conv3x3": entry}, known)
         assert f"'vbmf' gives no ranks for {name!r}" in message
-        assert "'tucker2'" in message
+        assert "'tucker2', or one of manual, param_reduction" in message
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_vbmf_with_what_the_policy_takes(name):
+    """What is refused here is what the policy would refuse."""
+    entry = VBMF | {"decomposition": name}
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 12, 16))
+    policy = ranks.POLICIES["vbmf"]
+    try:
+        validate_model_compr_kwargs({"conv": entry})
+    except ValueError:
+        with pytest.raises(ValueError):
+            policy(decompositions.get(METHODS[name].method), kernel.shape, 1)
+        return
+    with contextlib.suppress(ranks.LeftAlone):
+        policy(
+            decompositions.get(METHODS[name].method),
+            kernel.shape,
+            1,
+            kernel=kernel,
+        )
 
 
 @pytest.mark.parametrize(

@@ -215,8 +215,9 @@ def read_entry(path, entry, kernel=None, passes=1):
     name = _word(entry, "decomposition", METHODS)
     word = _word(entry, "rank_selection", SELECTIONS, SELECTION_SPELLINGS)
     method, selection = METHODS[name], SELECTIONS[word]
-    if method.method in selection.cannot:
-        others = [w for w, s in SELECTIONS.items() if s is not selection]
+    nominal = decompositions.get(method.method)
+    if not selection.suits(nominal):
+        others = [w for w, s in SELECTIONS.items() if s.suits(nominal)]
         raise ValueError(
             f"`rank_selection` {word!r} gives no ranks for {name!r}: "
             f"{selection.reason}. Use another decomposition, such as "

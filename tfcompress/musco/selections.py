@@ -9,6 +9,7 @@ import dataclasses
 from tfcompress import decompositions
 from tfcompress.decompositions.tucker import Tucker
 from tfcompress.ranks.checks import is_number, is_positive_integer
+from tfcompress.ranks.unfoldings import bonds
 
 # MUSCO writes the ranks of these in another order than the class.
 RANK_ORDERS = {Tucker: ("output", "input")}
@@ -24,14 +25,15 @@ class Selection:
         read: called as `read(key, value, cls, passes)`, with that parameter,
             the `Decomposition` class and the number of passes; returns what
             the policy takes in each pass, or raises a ValueError.
-        cannot: names of the methods that it has no ranks for.
-        reason: why it has none.
+        suits: function from a `Decomposition` class to whether it has ranks
+            for it.
+        reason: why it has none for others.
     """
 
     policy: str
     key: str | None
     read: collections.abc.Callable
-    cannot: tuple = ()
+    suits: collections.abc.Callable = lambda cls: True
     reason: str = ""
 
 
@@ -131,9 +133,8 @@ SELECTIONS = {
             "a number in [0, 1]; 0 keeps the ranks, 1 takes those of EVBMF",
             lambda value: 0 <= value <= 1,
         ),
-        cannot=("cp", "cp4"),
-        reason="EVBMF finds the ranks of matrices, and no matrix has that of a "
-        "sum of rank-one tensors",
+        suits=lambda cls: None not in bonds(cls),
+        reason="EVBMF finds the ranks of matrices, which these are not",
     ),
     "param_reduction": Selection(
         "reduction",
