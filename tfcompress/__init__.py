@@ -8,6 +8,15 @@ from tfcompress.layers import (
     TensorizedConv2D,
     TensorizedDense,
 )
+from tfcompress.musco import (
+    Compressor,
+    CompressorManual,
+    CompressorPR,
+    CompressorVBMF,
+    generate_model_compr_kwargs,
+    search_ranks,
+    validate_model_compr_kwargs,
+)
 from tfcompress.plan import Plan
 from tfcompress.planning import make_plan
 from tfcompress.report import Report, report
@@ -18,6 +27,10 @@ from tfcompress.stats import ModelStats, model_stats
 __version__ = "0.1.0"
 
 __all__ = [
+    "Compressor",
+    "CompressorManual",
+    "CompressorPR",
+    "CompressorVBMF",
     "Factorization",
     "ModelStats",
     "Plan",
@@ -27,10 +40,13 @@ __all__ = [
     "TensorizedDense",
     "compress",
     "decompose",
+    "generate_model_compr_kwargs",
     "make_plan",
     "methods",
     "model_stats",
     "report",
     "rewrite",
+    "search_ranks",
     "standardize",
+    "validate_model_compr_kwargs",
 ]

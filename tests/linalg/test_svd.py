@@ -182,3 +182,17 @@ def test_singular_values_in_the_rounding_are_zero(rng):
     np.testing.assert_allclose(found[:3], [5.0, 2.0, 1e-3], rtol=1e-6)
     assert not found[3:].any()
     assert not linalg.singular_values(np.zeros((4, 3))).any()
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8, 23])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_singular_values(rank, dtype):
+    """LAPACK's solver for a few eigenvalues may return fewer than asked."""
+    for seed in range(20):
+        draw = np.random.default_rng(seed).normal(size=(24, 24))
+        matrix = np.linalg.qr(draw)[0].astype(dtype)
+        u, s, vt = truncated_svd(matrix, rank)
+        assert u.shape == (24, rank) and vt.shape == (rank, 24)
+        np.testing.assert_allclose(s, 1, rtol=1e-4)
+        np.testing.assert_allclose(u.T @ u, np.eye(rank), atol=1e-4)
+        np.testing.assert_allclose(u.T @ matrix, s[:, None] * vt, atol=1e-4)

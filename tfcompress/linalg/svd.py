@@ -96,15 +96,16 @@ def singular_values(matrix):
     Raises:
         ValueError: `matrix` is not a finite matrix.
     """
-    matrix = np.asarray(_check_matrix(matrix), dtype=np.float64)
+    matrix = _check_matrix(matrix)
     if matrix.shape[0] > matrix.shape[1]:
         matrix = matrix.T
     # The squares of very small or large entries would leave the range.
-    scale = float(np.abs(matrix).max())
+    scale = float(max(matrix.max(), -matrix.min()))
     if scale == 0.0:
         return np.zeros(len(matrix))
+    scaled = np.divide(matrix, scale, dtype=np.float64)
     squares = scipy.linalg.eigh(
-        blas.gram(matrix / scale), eigvals_only=True, driver="evr"
+        blas.gram(scaled), eigvals_only=True, driver="evr"
     )[::-1]
     noise = len(matrix) * np.finfo(np.float64).eps * squares[0]
     return scale * np.sqrt(np.where(squares > noise, squares, 0.0))
@@ -181,6 +182,9 @@ def _leading_eigenvectors(matrix, rank, require_values):
             **(some if rank <= rows // 3 else every),
         )
     except np.linalg.LinAlgError:
+        return None
+    if len(values) < rank:
+        # LAPACK loses some of a cluster of equal values.
         return None
     kept = values[-rank:].astype(np.float64)
     if rank < rows and total - kept.sum() < noise * total:

@@ -4,15 +4,15 @@ Gusak et al., "Automated Multi-Stage Compression of Neural Networks", 2019
 (arXiv 1903.09973).
 """
 
-import dataclasses
-
 from tfcompress import graph
 from tfcompress.musco import algorithms, config, schedule
 from tfcompress.musco.engine import Record, Request, compress_layers
+from tfcompress.musco.selections import RANK_ORDERS
 from tfcompress.names import hint
 from tfcompress.planning import Survey
 from tfcompress.report import report
 from tfcompress.rewrite import rewrite
+from tfcompress.stats import model_stats as stats_of
 from tfcompress.tables import percent, table
 
 
@@ -81,12 +81,17 @@ class Compressor:
                 self._original, model_stats, config_type
             )
         self._schedules = config.read_config(
-            model_compr_kwargs, self._original, passes=passes
+            model_compr_kwargs, self._survey.layers, passes
         )
         self._options = algorithms.check_algo_kwargs(all_algo_kwargs or {})
         self._progress = progress
-        self.lnames = [p for p in self._survey.layers if p in self._schedules]
-        self._steps = self._plan_steps(ft_every, passes, groups)
+        self.lnames = list(self._schedules)
+        if groups is None:
+            steps = schedule.layer_steps(self.lnames, ft_every, passes)
+        else:
+            _check_groups(groups, self._schedules)
+            steps = schedule.group_steps(groups, passes)
+        self._steps = steps
         self.history = []
         self.compressed_model = rewrite(self._original, {})
 
@@ -110,7 +115,7 @@ class Compressor:
     @property
     def decompositions(self):
         """Dictionary from path to the name of its decomposition."""
-        return {p: s.decomposition for p, s in self._schedules.items()}
+        return {path: _method(s) for path, s in self._schedules.items()}
 
     @property
     def ranks(self):
@@ -119,13 +124,12 @@ class Compressor:
         In the order of `manual_rank`: (out, in) for tucker2, an integer where
         there is one rank only.
         """
-        ranks = dict.fromkeys(self.lnames)
-        for record in self._latest().values():
-            if record.ranks is not None:
-                ranks[record.path] = config.to_manual_rank(
-                    record.method, record.ranks
-                )
-        return ranks
+        layers = dict(graph.walk(self.compressed_model))
+        stored = {
+            path: getattr(layers[path], "decomposition", None)
+            for path in self.lnames
+        }
+        return {path: _manual_rank(d) for path, d in stored.items()}
 
     def compression_step(self):
         """Compresses the layers of the next step.
@@ -182,36 +186,25 @@ class Compressor:
         return report(self._original, self.compressed_model)
 
     def __str__(self):
-        latest = self._latest()
+        latest, ranks = self._latest(), self.ranks
         rows = []
-        for path in self.lnames:
+        for path, wanted in self._schedules.items():
             site, record = self._survey.sites.get(path), latest.get(path)
             before = None if site is None else site.num_params
             after = before if record is None else record.params_after
             rows.append(
                 (
                     path,
-                    self._schedules[path].decomposition,
-                    str(self._schedules[path]),
+                    _method(wanted),
+                    f"{wanted.policy} {_values(wanted)}",
                     self._passes_done(path),
-                    _text(self.ranks[path]),
+                    "" if ranks[path] is None else str(ranks[path]),
                     before,
                     after,
                     percent(after, before),
-                    (record and record.skipped) or "",
+                    "" if record is None else record.skipped or "",
                 )
             )
-        head = (
-            "layer",
-            "method",
-            "rank selection",
-            "passes",
-            "ranks",
-            "params",
-            "now",
-            "kept",
-            "left alone",
-        )
         params = [
             m.count_params() for m in (self._original, self.compressed_model)
         ]
@@ -220,13 +213,13 @@ class Compressor:
             f"{self._original.name}: {params[0]:,} -> {params[1]:,} "
             f"({percent(params[1], params[0])})"
         )
-        return f"{table(head, rows)}\n\n{state}\n"
+        return f"{table(COLUMNS, rows)}\n\n{state}\n"
 
     def _request(self, path, number):
         wanted = self._schedules[path]
         policy, value = wanted.at(number)
         factorize = algorithms.factorizer(
-            wanted.decomposition, self._options.get(wanted.decomposition)
+            wanted.method, wanted.quantized, self._options
         )
         return Request(wanted.method, policy, value, factorize)
 
@@ -252,40 +245,24 @@ class Compressor:
         return self._survey.plan(decisions)
 
     def _latest(self):
-        """The last record of each layer; of those left alone, why."""
-        latest = {}
-        for record in (r for records in self.history for r in records):
-            earlier = latest.get(record.path)
-            if record.ranks is None and earlier is not None:
-                # It keeps the ranks that an earlier pass gave it.
-                record = dataclasses.replace(
-                    record, method=earlier.method, ranks=earlier.ranks
-                )
-            latest[record.path] = record
-        return latest
+        """The last record of each layer."""
+        return {r.path: r for records in self.history for r in records}
 
     def _passes_done(self, path):
         return sum(path == r.path for records in self.history for r in records)
 
-    def _plan_steps(self, ft_every, passes, groups):
-        if groups is None:
-            return [
-                [(self.lnames[index], number) for index, number in step]
-                for step in schedule.steps(len(self.lnames), ft_every, passes)
-            ]
-        for path in (path for group in groups for path in group):
-            if path not in self._schedules:
-                raise ValueError(
-                    f"`groups` names the layer {path!r}, which the "
-                    "configuration does not compress."
-                    f"{hint(path, self._schedules)}"
-                )
-        return [
-            [(path, number) for path in group]
-            for number in range(passes)
-            for group in groups
-            if group
-        ]
+
+COLUMNS = (
+    "layer",
+    "method",
+    "rank selection",
+    "passes",
+    "ranks",
+    "params",
+    "now",
+    "kept",
+    "left alone",
+)
 
 
 def _generated(model, stats, config_type):
@@ -295,14 +272,35 @@ def _generated(model, stats, config_type):
             "`generate_model_compr_kwargs(model_stats, 'template')` gives, "
             "filled in, as `model_compr_kwargs`"
         )
-    if stats is None:
-        from tfcompress.stats import model_stats
-
-        stats = model_stats(model)
+    stats = stats_of(model) if stats is None else stats
     return config.generate_model_compr_kwargs(stats, config_type)
 
 
-def _text(ranks):
-    if ranks is None:
-        return ""
-    return str(ranks) if isinstance(ranks, int) else ", ".join(map(str, ranks))
+def _check_groups(groups, schedules):
+    for path in (path for group in groups for path in group):
+        if path not in schedules:
+            raise ValueError(
+                f"`groups` names the layer {path!r}, which the configuration "
+                f"does not compress.{hint(path, schedules)}"
+            )
+
+
+def _method(wanted):
+    return f"{wanted.method} in 8 bits" if wanted.quantized else wanted.method
+
+
+def _values(wanted):
+    """The values of a `LayerSchedule`, once if they are all the same."""
+    values = list(dict.fromkeys(map(str, wanted.values)))
+    return ", ".join(values)
+
+
+def _manual_rank(decomposition):
+    """The ranks of a decomposition as a configuration writes them."""
+    if decomposition is None:
+        return None
+    names = decomposition.rank_names
+    ranks = dict(zip(names, decomposition.ranks, strict=True))
+    order = RANK_ORDERS.get(type(decomposition), names)
+    ordered = tuple(ranks[name] for name in order)
+    return ordered if len(ordered) > 1 else ordered[0]
