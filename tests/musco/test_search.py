@@ -67,7 +67,7 @@ def test_a_sensitive_layer_is_left_alone_after_one_trial(toy):
 def test_the_tolerance_is_spent(toy):
     model, accuracy = toy
     plan = search_ranks(
-        model, accuracy, "svd", 0.9, steps=9, include="full", min_rank=1
+        model, accuracy, "svd", 1.0, steps=9, include="full", min_rank=1
     )
     assert plan["full"].ranks == (1,)
     assert plan.skipped["low"] == "not selected"
