@@ -5,9 +5,10 @@ Gusak et al., "Automated Multi-Stage Compression of Neural Networks", 2019
 """
 
 from tfcompress import graph
+from tfcompress.decompositions import name_of
 from tfcompress.musco import algorithms, config, schedule
 from tfcompress.musco.engine import Record, Request, compress_layers
-from tfcompress.musco.selections import RANK_ORDERS
+from tfcompress.musco.selections import to_manual_rank
 from tfcompress.names import hint
 from tfcompress.planning import Survey
 from tfcompress.report import report
@@ -125,11 +126,7 @@ class Compressor:
         there is one rank only.
         """
         layers = dict(graph.walk(self.compressed_model))
-        stored = {
-            path: getattr(layers[path], "decomposition", None)
-            for path in self.lnames
-        }
-        return {path: _manual_rank(d) for path, d in stored.items()}
+        return {path: _manual_rank(layers[path]) for path in self.lnames}
 
     def compression_step(self):
         """Compresses the layers of the next step.
@@ -295,12 +292,9 @@ def _values(wanted):
     return ", ".join(values)
 
 
-def _manual_rank(decomposition):
-    """The ranks of a decomposition as a configuration writes them."""
+def _manual_rank(layer):
+    """The ranks of a layer as a configuration writes them, None if dense."""
+    decomposition = getattr(layer, "decomposition", None)
     if decomposition is None:
         return None
-    names = decomposition.rank_names
-    ranks = dict(zip(names, decomposition.ranks, strict=True))
-    order = RANK_ORDERS.get(type(decomposition), names)
-    ordered = tuple(ranks[name] for name in order)
-    return ordered if len(ordered) > 1 else ordered[0]
+    return to_manual_rank(name_of(decomposition), decomposition.ranks)
