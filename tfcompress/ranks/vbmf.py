@@ -28,7 +28,7 @@ class Weakening:
 
     factor: float = 0.8
     min_rank: int = 8
-    keep_below: int = 0
+    keep_below: int = 1
     prior: float | None = None
 
     def __post_init__(self):
@@ -43,9 +43,9 @@ class Weakening:
                 "`min_rank` must be a positive integer. "
                 f"Received: {self.min_rank!r}"
             )
-        if self.keep_below != 0 and not is_positive_integer(self.keep_below):
+        if not is_positive_integer(self.keep_below):
             raise ValueError(
-                "`keep_below` must be a non-negative integer. "
+                "`keep_below` must be a positive integer. "
                 f"Received: {self.keep_below!r}"
             )
         if self.prior is not None and not (
