@@ -22,7 +22,9 @@ def _network():
     return keras.Model(inputs, keras.layers.Dense(32, name="logits")(x))
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/three-phases.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/three-phases.md", "docs/musco.md"]
+)
 def test_the_python_runs(document, tmp_path, monkeypatch, rng, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))

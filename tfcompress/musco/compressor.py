@@ -37,14 +37,14 @@ class Compressor:
             not changed, and neither is the configuration.
         model_stats: `tfcompress.model_stats(model)`, or None.
         model_compr_kwargs: dictionary from the name of a layer to how it is
-            compressed, see `generate_model_compr_kwargs`; layers that it does
-            not name, or with None, stay as they are.
+            compressed, see `generate_model_compr_kwargs`; a layer with None
+            stays as it is, one that is not named goes by `config_type`.
         ft_every: layers per step, all of them if None.
         nglobal_compress_iters: how often each layer is compressed; 1 if None.
         all_algo_kwargs: dictionary from the name of a decomposition to options
             of its algorithm, see `musco.algorithms`.
-        config_type: `"none"`, `"vbmf"` or `"param_reduction"`: the
-            configuration to generate where `model_compr_kwargs` is None.
+        config_type: `"none"`, `"vbmf"` or `"param_reduction"`: the generated
+            configuration that `model_compr_kwargs` updates.
         groups: list of lists of layers, instead of `ft_every`: each step
             compresses the next group. See `musco.groups`.
         progress: called as `progress(path, done, total)` after each layer.
@@ -77,12 +77,15 @@ class Compressor:
         self._original = graph.as_functional(model)
         self._survey = Survey.of(self._original)
         passes = 1 if nglobal_compress_iters is None else nglobal_compress_iters
-        if model_compr_kwargs is None:
-            model_compr_kwargs = _generated(
-                self._original, model_stats, config_type
+        wanted = {} if model_compr_kwargs is None else model_compr_kwargs
+        if config_type != "none":
+            wanted = config.merge_model_compr_kwargs(
+                _generated(self._original, model_stats, config_type),
+                wanted,
+                self._survey.layers,
             )
         self._schedules = config.read_config(
-            model_compr_kwargs, self._survey.layers, passes
+            wanted, self._survey.layers, passes
         )
         self._options = algorithms.check_algo_kwargs(all_algo_kwargs or {})
         self._progress = progress
@@ -193,7 +196,7 @@ class Compressor:
                 (
                     path,
                     _method(wanted),
-                    f"{wanted.policy} {_values(wanted)}",
+                    str(wanted),
                     self._passes_done(path),
                     "" if ranks[path] is None else str(ranks[path]),
                     before,
@@ -284,12 +287,6 @@ def _check_groups(groups, schedules):
 
 def _method(wanted):
     return f"{wanted.method} in 8 bits" if wanted.quantized else wanted.method
-
-
-def _values(wanted):
-    """The values of a `LayerSchedule`, once if they are all the same."""
-    values = list(dict.fromkeys(map(str, wanted.values)))
-    return ", ".join(values)
 
 
 def _manual_rank(layer):
