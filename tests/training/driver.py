@@ -93,7 +93,7 @@ def main(directory, strategy, virtual_cpus=None):
         train,
         EPOCHS,
         optimizer=lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
-        learning_rate=schedules.warm_up(schedules.constant(0.05), 1),
+        learning_rate=schedules.cosine(0.05, 2 * EPOCHS),
         weight_decay=2e-4,
         teacher=reference,
     )

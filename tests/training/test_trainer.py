@@ -10,6 +10,17 @@ tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import small_training  # noqa: E402
+from small_trainer import (  # noqa: E402
+    BATCH,
+    STEPS,
+    TEST,
+    TRAIN,
+    Interruption,
+    make_source,
+    make_trainer,
+    same_weights,
+    train,
+)
 
 from tfcompress.datasets.memory import MemorySource  # noqa: E402
 from tfcompress.stages import (  # noqa: E402
@@ -20,43 +31,8 @@ from tfcompress.stages import (  # noqa: E402
     train_blocks,
 )
 from tfcompress.training import Trainer, evaluate  # noqa: E402
-from tfcompress.training.steps import TrainingSteps  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
-
-BATCH, TRAIN, TEST = 8, 43, 29
-STEPS = TRAIN // BATCH
-
-
-def make_source(train=TRAIN, test=TEST):
-    def preprocess(images, seeds=None):
-        if seeds is None:
-            return images
-        noise = tf.cast(seeds[:, 0] % 7, tf.float32)[:, None, None, None]
-        return images + 0.05 * noise
-
-    return MemorySource(
-        "small",
-        small_training.images(train, seed=0),
-        small_training.images(test, seed=1),
-        small_training.NUM_CLASSES,
-        preprocess,
-    )
-
-
-def make_trainer(directory, **arguments):
-    arguments = {"progress": False, "steps_per_loop": 2, **arguments}
-    return Trainer(make_source(), directory, BATCH, **arguments)
-
-
-def momentum(rate):
-    return keras.optimizers.SGD(rate, momentum=0.9)
-
-
-def train(directory, model, epochs=2, rate=0.05, task=None, **arguments):
-    trainer = make_trainer(directory, **arguments)
-    task = task or ClassificationTask(model, weight_decay=1e-3)
-    return trainer(task, "run", momentum, rate, epochs)
 
 
 def test_steps_are_those_of_a_plain_loop(tmp_path):
@@ -82,6 +58,71 @@ def test_steps_are_those_of_a_plain_loop(tmp_path):
     assert difference < 1e-5
 
 
+def test_capped_epochs_take_the_first_batches_of_each_order(tmp_path):
+    ours, theirs = (small_training.network(1) for _ in range(2))
+    schedule = schedules.cosine(0.05, epochs=3)
+    history = train(
+        tmp_path, ours, rate=schedule, epochs=3, epoch_steps=2,
+        task=ClassificationTask(ours),
+    )  # fmt: skip
+    assert [row["step"] for row in history] == [2, 4, 6]
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    theirs.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    for epoch in range(3):
+        batches = make_source().train(BATCH, epoch, seed=0).take(2)
+        for step, batch in enumerate(batches):
+            optimizer.learning_rate = schedule(epoch + step / 2)
+            theirs.train_on_batch(*batch)
+    difference = small_training.largest_difference(
+        small_training.weights(ours), small_training.weights(theirs)
+    )
+    assert difference < 1e-5
+
+
+def test_capped_evaluation_sees_the_first_batches(tmp_path):
+    model = small_training.network(1)
+    first = evaluate(model, make_source(), BATCH, steps=2)
+    images, labels = (x[: 2 * BATCH] for x in small_training.images(TEST, 1))
+    part = MemorySource(
+        "part", (images, labels), (images, labels), 6, lambda x, seeds=None: x
+    )
+    assert first == pytest.approx(evaluate(model, part, BATCH))
+    assert first != evaluate(model, make_source(), BATCH)
+    history = train(tmp_path, model, epochs=1, evaluation_steps=2)
+    again = evaluate(model, make_source(), BATCH, steps=2)
+    assert again["cross_entropy"] == history[0]["test_cross_entropy"]
+
+
+def test_caps_beyond_the_data_are_none(tmp_path):
+    model = small_training.network(1)
+    history = train(
+        tmp_path, model, epochs=1, epoch_steps=99, evaluation_steps=99
+    )
+    assert history[0]["step"] == STEPS
+    whole = evaluate(model, make_source(), BATCH)
+    assert history[0]["test_cross_entropy"] == whole["cross_entropy"]
+
+
+def test_workers_may_need_more_batches_than_the_examples_fill():
+    """As one of two does whose files hold more than those of the other."""
+
+    class Uneven(MemorySource):
+        def evaluation(self, batch_size, shard=(1, 0)):
+            batches = super().evaluation(batch_size, shard)
+            filling = batches.map(lambda *batch: (*batch[:2], 0 * batch[2]))
+            return filling.concatenate(batches)
+
+    images = small_training.images(29, seed=1)
+    uneven = Uneven("uneven", images, images, 6, lambda x, seeds=None: x)
+    model = small_training.network(1)
+    assert evaluate(model, uneven, BATCH) == pytest.approx(
+        evaluate(model, make_source(), BATCH)
+    )
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 29])
 def test_evaluation_is_exact_for_odd_numbers(count):
     model = small_training.network(1)
@@ -100,29 +141,6 @@ def test_evaluation_is_exact_for_odd_numbers(count):
         },
         rel=1e-5,
     )
-
-
-class Interruption(Exception):
-    """Stands in for a kill."""
-
-
-@pytest.fixture
-def interrupt(monkeypatch):
-    """Ends the process, so to speak, before the n-th call of the steps."""
-    run = TrainingSteps.__call__
-
-    def interrupt_before(call):
-        calls = iter(range(1, call))
-
-        def run_or_stop(self, batches, steps):
-            if next(calls, None) is None:
-                raise Interruption
-            return run(self, batches, steps)
-
-        monkeypatch.setattr(TrainingSteps, "__call__", run_or_stop)
-
-    yield interrupt_before
-    monkeypatch.undo()
 
 
 def test_resumes_to_the_same_result(tmp_path, interrupt):
@@ -159,12 +177,6 @@ def test_a_finished_training_is_not_repeated(tmp_path, interrupt):
     assert same_weights(first, second)
     # As after a kill between the last checkpoint and the tables.
     assert (tmp_path / "run" / "metrics.csv").exists()
-
-
-def same_weights(*models):
-    first, second = map(small_training.weights, models)
-    first, second = list(first.values()), list(second.values())
-    return all(map(np.array_equal, first, second))
 
 
 def test_stages_resume_where_they_were(tmp_path, interrupt):
@@ -322,6 +334,8 @@ def test_the_checkpoint_of_another_network(tmp_path):
         ({"max_steps": 0}, "`max_steps` must be positive"),
         ({"checkpoint_steps": 0}, "`checkpoint_steps` must be positive"),
         ({"steps_per_loop": 0}, "`steps_per_loop` must be positive"),
+        ({"epoch_steps": 0}, "`epoch_steps` must be positive"),
+        ({"evaluation_steps": 0}, "`evaluation_steps` must be positive"),
         ({"clip_norm": 0.0}, "`clip_norm` must be positive"),
         ({"epochs_between_evals": 0}, "`epochs_between_evals` must be pos"),
     ],

@@ -69,8 +69,9 @@ class Source(abc.ABC):
             shard: (number of workers, index of this worker).
 
         Returns:
-            A `tf.data.Dataset` of (images, labels, weights); weights are
-            float32 (batch_size / workers,), 1 or, for filling examples, 0.
+            A `tf.data.Dataset` of known cardinality of (images, labels,
+            weights); weights are float32 (batch_size / workers,), 1 or, for
+            filling examples, 0.
 
         Raises:
             ValueError: If the batch cannot be shared out.

@@ -9,12 +9,14 @@ from tfcompress.stages.batch_norm import reestimate_batch_norm
 from tfcompress.stages.blocks import BlockTask, train_blocks
 from tfcompress.stages.fine_tune import ClassificationTask, fine_tune
 from tfcompress.stages.fit import FitTrainer
+from tfcompress.stages.rollback import Rollback
 from tfcompress.stages.task import Task
 
 __all__ = [
     "BlockTask",
     "ClassificationTask",
     "FitTrainer",
+    "Rollback",
     "Task",
     "fine_tune",
     "reestimate_batch_norm",

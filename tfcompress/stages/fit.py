@@ -19,7 +19,9 @@ class FitTrainer:
             `keras.utils.PyDataset`, or a pair of arrays.
         evaluation: The same for `validation_data`, or `None`.
         **fit_arguments: Further arguments of `fit`, as `batch_size`, `shuffle`,
-            `callbacks` or `verbose`.
+            `steps_per_epoch`, `callbacks` or `verbose`. Callbacks end early
+            (`keras.callbacks.EarlyStopping`, which also restores the best
+            weights) and undo epochs (`stages.Rollback`).
     """
 
     def __init__(self, data, evaluation=None, **fit_arguments):

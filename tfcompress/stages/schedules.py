@@ -1,4 +1,4 @@
-"""Learning rates as functions of the epoch.
+"""Learning rates, and other settings, as functions of the epoch.
 
 A schedule is a plain function of the (fractional) epoch, counted from 0:
 3.5 is halfway through the fourth epoch.
@@ -61,22 +61,8 @@ def cosine(rate, epochs, final=0.0):
     return schedule
 
 
-def warm_up(schedule, epochs):
-    """Rises linearly from 0 to the schedule's rate over the first epochs.
-
-    Args:
-        schedule: The schedule that is followed from then on.
-        epochs: Length of the rise; positive.
-
-    Returns:
-        A schedule.
-    """
-    _check_positive("epochs", epochs)
-    return lambda epoch: schedule(epoch) * min(epoch / epochs, 1.0)
-
-
 def per_step(schedule, steps_per_epoch, steps):
-    """A schedule as Keras optimizers take it: a function of the step.
+    """A schedule as optimizers take it: a function of the step.
 
     Args:
         schedule: Function of the epoch.
@@ -89,6 +75,7 @@ def per_step(schedule, steps_per_epoch, steps):
     return _Table([schedule(step / steps_per_epoch) for step in range(steps)])
 
 
+@keras.saving.register_keras_serializable("tfcompress")
 class _Table(keras.optimizers.schedules.LearningRateSchedule):
     """Looks the rate up, so that any Python function can be a schedule."""
 

@@ -78,6 +78,8 @@ class Records:
         tests = {k: v for k, v in row.items() if k.startswith("test_")}
         if self._screen and tests:
             text = ", ".join(f"{k} {v:.4g}" for k, v in tests.items())
+            if row.get("rolled_back"):
+                text += "; worse than before, undone"
             print(f"{self._title}: {text}", flush=True)
 
     def write_tables(self, history):
@@ -93,8 +95,15 @@ class Records:
         lines = "".join(json.dumps(row) + "\n" for row in history)
         write_text(self._directory / "metrics.jsonl", lines)
 
-    def finish(self, history):
-        """Marks the training as finished."""
+    def finish(self, history, reason=None):
+        """Marks the training as finished.
+
+        Args:
+            history: See `end_epoch`.
+            reason: Why it ended before its time, or `None`.
+        """
+        if self._screen and reason is not None:
+            print(f"{self._title}: {reason}", flush=True)
         write_json(self._directory / "finished.json", history[-1])
 
 

@@ -58,15 +58,18 @@ class Checkpoints:
         model: The Keras model.
         optimizer: Its built optimizer.
         progress: The `Progress`.
+        kept: Further TensorFlow variables.
     """
 
-    def __init__(self, directory, writer, model, optimizer, progress):
+    def __init__(self, directory, writer, model, optimizer, progress, kept=()):
         self._directory = directory
         self._writer = writer
         self._checkpoint = tf.train.Checkpoint(
             model=_values(model),
             optimizer=_values(optimizer),
             progress=progress,
+            # Where there are none, checkpoints stay as they always were.
+            **({"kept": list(kept)} if kept else {}),
         )
         self._progress = progress
         self._manager = tf.train.CheckpointManager(

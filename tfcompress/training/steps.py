@@ -138,17 +138,23 @@ class Evaluation:
         source: A `datasets.source.Source`.
         batch_size: Examples per step over all replicas.
         strategy: A `tf.distribute.Strategy`.
+        steps: Number of batches, the same ones each time; `None` for all.
     """
 
-    def __init__(self, task, source, batch_size, strategy):
+    def __init__(self, task, source, batch_size, strategy, steps=None):
         self._names = task.evaluation_metrics
         self._source = source
-        self._batches = distribute(
-            strategy,
-            batch_size,
-            lambda shard: source.evaluation(batch_size, shard),
-        )
-        self._count = -(-source.num_examples("test") // batch_size)
+
+        def pipeline(shard):
+            batches = source.evaluation(batch_size, shard)
+            if steps is not None:
+                batches = batches.take(steps)
+            # Where files are dealt out unevenly, workers need more batches than
+            # the examples would fill.
+            self._count = int(batches.cardinality())
+            return batches
+
+        self._batches = distribute(strategy, batch_size, pipeline)
         totals = Totals(strategy, len(self._names) + 1)
 
         def step(images, labels, weights):
@@ -164,7 +170,7 @@ class Evaluation:
         self._loop = Loop(strategy, totals, step)
 
     def __call__(self):
-        """The means over all test examples, as a dictionary."""
+        """The means over the test examples, as a dictionary."""
         with readable_errors(self._source):
             *sums, examples = self._loop(iter(self._batches), self._count)
         return {
@@ -173,8 +179,8 @@ class Evaluation:
         }
 
 
-def evaluate(model, source, batch_size, strategy=None):
-    """Evaluates a classifier on all test images of a source.
+def evaluate(model, source, batch_size, strategy=None, steps=None):
+    """Evaluates a classifier on the test images of a source.
 
     Args:
         model: Functional or Sequential model that gives logits, made in the
@@ -182,6 +188,7 @@ def evaluate(model, source, batch_size, strategy=None):
         source: A `datasets.source.Source`.
         batch_size: Examples per step over all devices.
         strategy: A `tf.distribute.Strategy`, or `None` for the present one.
+        steps: Number of batches to evaluate, or `None` for all images.
 
     Returns:
         Dictionary of "cross_entropy", "accuracy" and "top5_accuracy".
@@ -193,4 +200,4 @@ def evaluate(model, source, batch_size, strategy=None):
     strategy = strategy or tf.distribute.get_strategy()
     task = ClassificationTask(model)
     with readable_loss_of_workers():
-        return Evaluation(task, source, batch_size, strategy)()
+        return Evaluation(task, source, batch_size, strategy, steps)()

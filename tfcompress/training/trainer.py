@@ -12,9 +12,9 @@ from tfcompress.distribution import (
     replica_batch_size,
     wait_for_all,
 )
-from tfcompress.files import atomic_path
 from tfcompress.stages import schedules
 from tfcompress.stages.task import build_optimizer
+from tfcompress.training.best import Best
 from tfcompress.training.records import NoRecords, Records
 from tfcompress.training.replication import (
     distribute,
@@ -23,9 +23,6 @@ from tfcompress.training.replication import (
 )
 from tfcompress.training.state import Checkpoints, Progress, restore_model
 from tfcompress.training.steps import Evaluation, TrainingSteps
-
-# Metrics of which more is better; of all others less is.
-_RISING = ("accuracy", "top5_accuracy")
 
 
 class Trainer:
@@ -47,18 +44,35 @@ class Trainer:
         epochs_between_evals: Epochs from one evaluation to the next; there is
             one after the last epoch in any case.
         max_steps: Ends each training after so many steps, or `None`.
+        epoch_steps: Batches per epoch, or `None` for all that the source has.
+            Each epoch has its own order of the source, of which it takes the
+            first batches; other trainings of the same images need other seeds.
+        evaluation_steps: Batches per evaluation, the same ones each time, or
+            `None` for all.
         checkpoint_steps: Steps from one checkpoint to the next; there is one at
             the end of each epoch in any case.
         steps_per_loop: Steps that are run without returning to Python.
         clip_norm: Largest global norm of the gradient, or `None`.
         jit_compile: Whether to compile the step with XLA; one device only.
         keep_best: Name of a metric of the evaluation; the weights that are
-            best by it are kept as `best.weights.h5`. `None` keeps none.
+            best by it, of equal ones the last, are kept as `best.weights.h5`.
+            `None` keeps none, and the next three need it. With any of these the
+            model is evaluated before the first epoch too, and the history
+            begins with that as epoch 0.
+        restore_best: Whether the model ends with its best weights.
+        patience: Ends the training after so many evaluations in a row without
+            improvement of the best, or `None`.
+        rollback: Whether an epoch that ends worse than the best before it is
+            undone, with those that were not evaluated before it: weights,
+            moving statistics and the optimizer's memory go back to the best;
+            learning rate and data go on. The history says of each evaluated
+            epoch whether it was "rolled_back".
         progress: Whether to print.
 
     Raises:
         ValueError: If a number is not positive, the batch cannot be shared
-            out, or XLA is asked for on several devices.
+            out, XLA is asked for on several devices, or `keep_best` is
+            missing.
     """
 
     def __init__(
@@ -71,11 +85,16 @@ class Trainer:
         seed=0,
         epochs_between_evals=1,
         max_steps=None,
+        epoch_steps=None,
+        evaluation_steps=None,
         checkpoint_steps=500,
         steps_per_loop=20,
         clip_norm=None,
         jit_compile=False,
         keep_best=None,
+        restore_best=False,
+        patience=None,
+        rollback=False,
         progress=True,
     ):
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -89,24 +108,50 @@ class Trainer:
         for name, value in (
             ("epochs_between_evals", epochs_between_evals),
             ("max_steps", max_steps),
+            ("epoch_steps", epoch_steps),
+            ("evaluation_steps", evaluation_steps),
             ("checkpoint_steps", checkpoint_steps),
             ("steps_per_loop", steps_per_loop),
             ("clip_norm", clip_norm),
+            ("patience", patience),
         ):
             _check_positive(name, value)
+        for name, value in (
+            ("restore_best", restore_best),
+            ("patience", patience),
+            ("rollback", rollback),
+        ):
+            if value and keep_best is None:
+                raise ValueError(
+                    f"`{name}` needs `keep_best`, the metric to compare epochs "
+                    f"by. Received: {name}={value}, keep_best=None"
+                )
         self.source = source
         self.directory = pathlib.Path(directory)
         self.batch_size = batch_size
         self.seed = seed
         self.epochs_between_evals = epochs_between_evals
         self.max_steps = max_steps
+        self.epoch_steps = epoch_steps
+        self.evaluation_steps = evaluation_steps
         self.checkpoint_steps = checkpoint_steps
         self.steps_per_loop = steps_per_loop
         self.clip_norm = clip_norm
         self.jit_compile = jit_compile
         self.keep_best = keep_best
+        self.restore_best = restore_best
+        self.patience = patience
+        self.rollback = rollback
         self.progress = progress
         self._writer = is_chief(self.strategy)
+
+    @property
+    def steps_per_epoch(self):
+        """Steps in an epoch of training."""
+        steps = self.source.steps_per_epoch(self.batch_size)
+        if self.epoch_steps is not None:
+            steps = min(steps, self.epoch_steps)
+        return steps
 
     def __call__(self, task, name, optimizer, learning_rate, epochs):
         """Trains a task, or goes on with it, or finds it done.
@@ -118,7 +163,7 @@ class Trainer:
         Returns:
             A list with one dictionary per epoch: "epoch", "step",
             "learning_rate", the means over the epoch and, as "test_...", those
-            of the evaluation.
+            of the evaluation; see also `keep_best` and `rollback`.
 
         Raises:
             ValueError: If the folder holds the state of another training, or
@@ -163,7 +208,7 @@ class _Run:
         self.task = task
         self.name = name
         self.directory = trainer.directory / name
-        self.epoch_steps = trainer.source.steps_per_epoch(trainer.batch_size)
+        self.epoch_steps = trainer.steps_per_epoch
         self.total_steps = epochs * self.epoch_steps
         if trainer.max_steps is not None:
             self.total_steps = min(self.total_steps, trainer.max_steps)
@@ -178,6 +223,15 @@ class _Run:
                     self.rate, self.epoch_steps, self.total_steps
                 ),
             )
+        self.best = Best(
+            trainer.keep_best,
+            trainer.restore_best,
+            trainer.patience,
+            trainer.rollback,
+            task.model,
+            built,
+            self.directory / "best.weights.h5" if trainer._writer else None,
+        )
         self.state = Progress()
         self.checkpoints = Checkpoints(
             self.directory / "checkpoints",
@@ -185,6 +239,7 @@ class _Run:
             task.model,
             built,
             self.state,
+            self.best.kept,
         )
         self.checkpoints.restore()
         check_same_everywhere(
@@ -202,7 +257,11 @@ class _Run:
             trainer.jit_compile,
         )
         self.evaluation = Evaluation(
-            task, trainer.source, trainer.batch_size, trainer.strategy
+            task,
+            trainer.source,
+            trainer.batch_size,
+            trainer.strategy,
+            trainer.evaluation_steps,
         )
         self.records = NoRecords()
         if trainer._writer:
@@ -213,10 +272,23 @@ class _Run:
         state = self.state
         # A kill may have come between the last checkpoint and what follows it.
         self.records.write_tables(state.history)
-        while state.step < self.total_steps:
+        if self.best.needs_baseline and not (state.step or state.history):
+            self.finish_epoch({"epoch": 0, "step": 0}, evaluate=True)
+        while not self.is_over():
             self.train_epoch()
-        self.records.finish(state.history)
+        reason = None
+        if state.step < self.total_steps:
+            reason = (
+                f"no better {self.trainer.keep_best} in "
+                f"{self.trainer.patience} evaluations, so it ends here"
+            )
+        self.records.finish(state.history, reason)
         wait_for_all(self.trainer.strategy)
+
+    def is_over(self):
+        state = self.state
+        done = state.step >= self.total_steps
+        return done or self.best.is_over(state.history)
 
     def train_epoch(self):
         trainer, state = self.trainer, self.state
@@ -247,12 +319,20 @@ class _Run:
             **state.means(self.steps.names),
         }
         last = state.step == self.total_steps
-        if last or not (epoch + 1) % trainer.epochs_between_evals:
+        self.finish_epoch(
+            row, last or not (epoch + 1) % trainer.epochs_between_evals
+        )
+
+    def finish_epoch(self, row, evaluate):
+        state = self.state
+        if evaluate:
             self.check_weights()
             tests = self.evaluation()
-            self.keep_best(tests)
             row |= {f"test_{name}": value for name, value in tests.items()}
+            row |= self.best.judge(tests, state.history)
         state.finish_epoch(row)
+        if self.is_over():
+            self.best.conclude()
         self.save()
         self.records.end_epoch(state.history)
 
@@ -269,20 +349,6 @@ class _Run:
         state.add(count, sums)
         if not np.isfinite(sums[0]):
             raise self.diverged("the loss", count)
-
-    def keep_best(self, tests):
-        metric = self.trainer.keep_best
-        if metric is None or not self.trainer._writer:
-            return
-        sign = 1 if metric in _RISING else -1
-        earlier = [
-            sign * row[f"test_{metric}"]
-            for row in self.state.history
-            if f"test_{metric}" in row
-        ]
-        if all(sign * tests[metric] > value for value in earlier):
-            with atomic_path(self.directory / "best.weights.h5") as partial:
-                self.task.model.save_weights(partial)
 
     def save(self):
         self.check_weights()
