@@ -12,10 +12,11 @@ VERSION = re.search(
     re.MULTILINE,
 ).group(1)
 
-# What the programs need besides the core: data, checkpoints, TensorBoard.
+# What the programs need besides the core: data, checkpoints, TensorBoard, plots.
 PROGRAMS = [
     "absl-py",
     "importlib_resources",  # undeclared need of tensorflow-datasets 4.9
+    "matplotlib",  # the picture of a run of MUSCO
     "scikit-learn",  # the bundled digits
     "tensorboard",
     "tensorflow-datasets",

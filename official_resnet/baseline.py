@@ -50,7 +50,7 @@ def train(session, path, epochs=None, compressed=False):
             model = compression.fresh(model)
     fine_tune(
         model,
-        session.trainer(directory),
+        session.trainer(directory.path),
         recipe.epochs,
         name="baseline",
         optimizer=recipe.optimizer,

@@ -9,6 +9,7 @@ from programs import run_program  # noqa: E402
 
 from official_resnet import main_program  # noqa: E402
 from tfcompress.cli import (  # noqa: E402
+    musco,
     phase0,
     phase1,
     phase2,
@@ -21,20 +22,38 @@ PACKAGES = ("tfcompress.cli", "official_resnet")
 VALUES = {
     "batch_norm_momentum": 0.5,
     "batch_size": 7,
+    "batches_per_train": 5,
+    "batches_per_val": 6,
+    "calibration_images": 64,
     "checkpoint_steps": 3,
+    "compress_iters": 3,
+    "conv_groups": 4,
+    "conv_method": "cp3",
+    "conv_split": 4,
     "data_dir": "somewhere",
     "data_format": "channels_first",
     "data_source": "tfds",
     "dataset": "digits",
+    "decompos_conv_alg": "cp3",
+    "decompos_svd_alg": "tt",
+    "dense_groups": 2,
+    "dense_method": "tt",
     "distillation": 0.5,
     "distribution_strategy": "mirrored",
     "dtype": "bf16",
+    "energy": 0.9,
     "epochs_between_evals": 5,
     "exclude": "conv.*",
+    "fc_split": 2,
+    "fine_tune_recipe": "adv",
+    "ft_epochs": 4,
+    "ft_every": 2,
     "include": "conv.*",
     "inter_op_parallelism_threads": 2,
     "intra_op_parallelism_threads": 2,
+    "keep_best": "top5_accuracy",
     "last_phase": 1,
+    "layers_per_step": 2,
     "learning_rate_scale": 0.5,
     "max_train_steps": 9,
     "method": "tt",
@@ -43,6 +62,8 @@ VALUES = {
     "num_gpus": 1,
     "output_dir": "somewhere",
     "output_path": "somewhere",
+    "passes": 3,
+    "patience": 3,
     "phase1_batch_norm": "train",
     "phase2_batch_norm": "frozen",
     "phase2_epochs": 3,
@@ -51,11 +72,16 @@ VALUES = {
     "pretrain_epochs": 3,
     "pretrained_model": "somewhere",
     "pretrained_model_dir": "somewhere",
+    "rank_selection": "energy",
+    "rank_selection_alg": "nx",
     "rate": 0.25,
     "rate_decay": "linear_dec",
     "recipe": "baseline_2018",
+    "reduction": 3.0,
     "resnet_size": 14,
     "resnet_version": 1,
+    "save_dir": "somewhere",
+    "schedule": "somewhere",
     "seed": 3,
     "stage_output": "add",
     "start_model": "somewhere",
@@ -63,6 +89,9 @@ VALUES = {
     "temperature": 2.0,
     "train_epochs": 4,
     "virtual_cpus": 2,
+    "weaken_factor": 0.5,
+    "weakening": 0.5,
+    "x_factor": 3.0,
 }
 REPEATED = ("exclude", "include", "stage_output")
 SHORT_NAMES = {
@@ -156,14 +185,26 @@ def test_the_tables_are_complete():
         ("model_class", "dataset"),
         ("pretrained_model_dir", "pretrained_model"),
         ("output_path", "output_dir"),
+        ("compress_iters", "passes"),
+        ("ft_every", "layers_per_step"),
+        ("conv_split", "conv_groups"),
+        ("fc_split", "dense_groups"),
+        ("rank_selection_alg", "rank_selection"),
+        ("weaken_factor", "weakening"),
+        ("x_factor", "reduction"),
+        ("decompos_conv_alg", "conv_method"),
+        ("decompos_svd_alg", "dense_method"),
+        ("ft_epochs", "train_epochs"),
+        ("save_dir", "output_dir"),
     ],
 )
-def test_names_of_the_original_system(alias, name):
+def test_names_of_the_original_systems(alias, name):
     assert parse(f"--{alias}={VALUES[name]}")[name] == VALUES[name]
 
 
 @pytest.mark.parametrize(
-    "program", [phase0, phase1, phase2, summary, three_phases, main_program]
+    "program",
+    [phase0, phase1, phase2, summary, three_phases, main_program, musco],
 )
 @pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
 def test_help(program, flag):
@@ -173,6 +214,14 @@ def test_help(program, flag):
     for name in ("method", "batch_size", "pretrained_model", "dtype"):
         assert f"--{name}:" in shown
     assert "--[no]overwrite:" in shown
+
+
+@pytest.mark.parametrize(
+    "alias, name",
+    [("resnet_split", "by_stage"), ("compress_fc", "compress_dense")],
+)
+def test_switches_of_the_original_systems(alias, name):
+    assert parse(f"--{alias}")[name] is True
 
 
 def test_a_flag_of_tensorflow_is_not_listed():

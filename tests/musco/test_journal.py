@@ -96,7 +96,7 @@ def test_moments_without_a_measurement_have_no_column():
     (step, _) = STEPS
     step = Step(step.records, 140, 1400, {"fine_tuned": metrics(0.8)}, 2)
     columns = Journal("net", 200, 2000, (step,)).step_columns
-    assert [c for c in columns if "accuracy" in c] == ["accuracy: fine-tuned"]
+    assert [c for c in columns if "accuracy" in c] == ["accuracy fine-tuned"]
 
 
 def test_another_metric(journal):

@@ -75,13 +75,18 @@ def fresh(model):
     return keras.models.clone_model(tc.compress(model, plan=plan(model)))
 
 
-def excludes(model):
-    """The layers to leave alone: the flag's, or an official ResNet's ends."""
+def excludes(model, by_default=OFFICIAL_EXCLUDES):
+    """The layers to leave alone: the flag's, or those by default.
+
+    Args:
+        model: the network.
+        by_default: names of layers; those that the model has are taken.
+    """
     chosen = flags.EXCLUDE.value
     if chosen:
         return [] if chosen == ["none"] else chosen
     names = {layer.name for layer in model.layers}
-    return [name for name in OFFICIAL_EXCLUDES if name in names]
+    return [name for name in by_default if name in names]
 
 
 def official_stages(model):

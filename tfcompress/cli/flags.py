@@ -71,6 +71,17 @@ STRETCH_RECIPE = flags.DEFINE_bool(
     "Move the epochs at which the recipe lowers the learning rate in "
     "proportion to the epochs asked for.",
 )
+DISTILLATION = flags.DEFINE_float(
+    "distillation",
+    0.0,
+    "Share of the distillation from the original network in the loss of an end "
+    "to end training; 0: none.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+TEMPERATURE = flags.DEFINE_float(
+    "temperature", 4.0, "Temperature of the distillation.", lower_bound=0.0
+)
 SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the initial weights, the data order and augmentation."
 )

@@ -83,7 +83,7 @@ def run(session):
         student,
         reference,
         ends,
-        session.trainer(directory),
+        session.trainer(directory.path),
         recipe.epochs,
         optimizer=recipe.optimizer,
         learning_rate=recipe.schedule(session.batch_size),

@@ -24,16 +24,6 @@ BATCH_NORM = absl_flags.DEFINE_enum(
     ("frozen", "train"),
     "train: statistics of the batch; frozen: the moving ones, kept.",
 )
-DISTILLATION = absl_flags.DEFINE_float(
-    "distillation",
-    0.0,
-    "Share of the distillation from the original network in the loss; 0: none.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-)
-TEMPERATURE = absl_flags.DEFINE_float(
-    "temperature", 4.0, "Temperature of the distillation.", lower_bound=0.0
-)
 PHASE2_EPOCHS = absl_flags.DEFINE_integer(
     "phase2_epochs",
     None,
@@ -56,11 +46,11 @@ def run(session):
         "start": models.fingerprint(start),
         "train_epochs": recipe.epochs,
         "batch_norm": BATCH_NORM.value,
-        "distillation": DISTILLATION.value,
-        "temperature": TEMPERATURE.value,
+        "distillation": flags.DISTILLATION.value,
+        "temperature": flags.TEMPERATURE.value,
         **session.data_settings,
     }
-    if DISTILLATION.value:
+    if flags.DISTILLATION.value:
         teacher = models.existing(
             flags.PRETRAINED_MODEL.value, "the pretrained model"
         )
@@ -73,15 +63,15 @@ def run(session):
     student = session.load(start)
     fine_tune(
         student,
-        session.trainer(directory),
+        session.trainer(directory.path),
         recipe.epochs,
         optimizer=recipe.optimizer,
         learning_rate=recipe.schedule(session.batch_size),
         weight_decay=recipe.weight_decay,
         decay_batch_norm=recipe.decay_batch_norm,
-        teacher=session.load(teacher) if DISTILLATION.value else None,
-        alpha=DISTILLATION.value,
-        temperature=TEMPERATURE.value,
+        teacher=session.load(teacher) if flags.DISTILLATION.value else None,
+        alpha=flags.DISTILLATION.value,
+        temperature=flags.TEMPERATURE.value,
         batch_norm=BATCH_NORM.value,
     )
     return session.conclude(directory, student)

@@ -1,5 +1,6 @@
 """What the phases of one run share: devices, data, folders, models."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -15,6 +16,7 @@ from tfcompress.cli import compression, flags, models
 from tfcompress.cli.run_directory import RunDirectory
 from tfcompress.graph import as_functional
 from tfcompress.training import Trainer, evaluate
+from tfcompress.training.replication import readable_loss_of_workers
 
 
 class Session:
@@ -51,7 +53,8 @@ class Session:
         self.dataset = flags.DATASET.value
         self.batch_size = flags.BATCH_SIZE.value
         distribution.replica_batch_size(self.batch_size, self.strategy)
-        keras.utils.set_random_seed(flags.SEED.value)
+        self.seed = flags.SEED.value
+        keras.utils.set_random_seed(self.seed)
         self._log = None
 
     @functools.cached_property
@@ -95,7 +98,7 @@ class Session:
             "max_train_steps": flags.MAX_TRAIN_STEPS.value,
             "learning_rate_scale": flags.LEARNING_RATE_SCALE.value,
             "stretch_recipe": flags.STRETCH_RECIPE.value,
-            "seed": flags.SEED.value,
+            "seed": self.seed,
         }
 
     @property
@@ -121,24 +124,34 @@ class Session:
             batch_norm_momentum=flags.BATCH_NORM_MOMENTUM.value,
         )
 
-    def load(self, path):
-        """The model at `path`, on the devices of the session.
+    def load(self, path, local=False):
+        """The model at `path`.
+
+        Args:
+            path: see `models.find`.
+            local: whether the model is for this process alone, to be changed
+                by NumPy; by default it is on the devices of the session.
 
         Raises:
             ValueError: if there is none, or it does not take the data.
         """
-        with self.strategy.scope():
+        scope = contextlib.nullcontext() if local else self.strategy.scope()
+        with scope:
             model = as_functional(models.load(path, self.new_model))
         models.check_fits(model, path, self.source)
         return model
 
-    def phase_path(self, phase):
-        """OUTPUT_DIR/phaseN/METHOD/rateRATE."""
+    def output_path(self, *names):
+        """The folder of these names in OUTPUT_DIR."""
         if flags.OUTPUT_DIR.value is None:
             raise ValueError("`--output_dir` is needed; name a folder")
+        return pathlib.Path(flags.OUTPUT_DIR.value, *names)
+
+    def phase_path(self, phase):
+        """OUTPUT_DIR/phaseN/METHOD/rateRATE."""
+        self.output_path()
         method, rate = compression.method_and_rate()
-        root = pathlib.Path(flags.OUTPUT_DIR.value)
-        return root / f"phase{phase}" / method / f"rate{rate:g}"
+        return self.output_path(f"phase{phase}", method, f"rate{rate:g}")
 
     def open(self, path, settings, log=None):
         """The run's folder at `path`, made if it is not there.
@@ -177,30 +190,43 @@ class Session:
             base_rate=recipe.base_rate * flags.LEARNING_RATE_SCALE.value,
         )
 
-    def trainer(self, directory):
-        """A trainer that keeps its state in a run's folder."""
+    def trainer(self, path, **options):
+        """A trainer that keeps its state in a folder.
+
+        Args:
+            path: of the folder.
+            **options: further ones of `Trainer`, or others than the flags'.
+        """
+        settings = {
+            "seed": self.seed,
+            "epochs_between_evals": flags.EPOCHS_BETWEEN_EVALS.value,
+            "max_steps": flags.MAX_TRAIN_STEPS.value,
+            "checkpoint_steps": flags.CHECKPOINT_STEPS.value,
+            **options,
+        }
         return Trainer(
             self.source,
-            directory.path,
+            path,
             batch_size=self.batch_size,
             strategy=self.strategy,
-            seed=flags.SEED.value,
-            epochs_between_evals=flags.EPOCHS_BETWEEN_EVALS.value,
-            max_steps=flags.MAX_TRAIN_STEPS.value,
-            checkpoint_steps=flags.CHECKPOINT_STEPS.value,
+            **settings,
         )
 
-    def evaluate(self, model):
-        """Means of the metrics over the test images."""
-        return evaluate(model, self.source, self.batch_size, self.strategy)
+    def evaluate(self, model, steps=None):
+        """Means of the metrics over the test images.
+
+        Args:
+            model: made in the scope of the session's strategy.
+            steps: number of batches, all if None.
+        """
+        return evaluate(
+            model, self.source, self.batch_size, self.strategy, steps
+        )
 
     def conclude(self, directory, model):
         """Saves a trained model with its accuracy; returns the results."""
         results = {"after": self.evaluate(model)}
-        self.print(
-            "  test: "
-            + ", ".join(f"{k} {v:.4f}" for k, v in results["after"].items())
-        )
+        self.print_metrics(results["after"])
         if self.chief:
             models.save(model, directory.file("model.keras"))
             directory.finish(results)
@@ -209,13 +235,19 @@ class Session:
 
     def barrier(self):
         """Waits until all workers are here."""
-        distribution.wait_for_all(self.strategy)
+        with readable_loss_of_workers():
+            distribution.wait_for_all(self.strategy)
 
     def progress(self, path, done, total):
         """Shows which layer of a decomposition is done."""
         if self.chief and sys.stdout.isatty():
             end = "\n" if done == total else ""
             print(f"\r  {done}/{total} {path:<60.60}", end=end, flush=True)
+
+    def print_metrics(self, metrics, what="test"):
+        """Prints numbers by name in one line."""
+        values = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+        self.print(f"  {what}: {values}")
 
     def print(self, text=""):
         """Prints once, not once per worker, and keeps it in the log."""

@@ -13,7 +13,7 @@ from tfcompress.tables import percent, table
 MOMENTS = {
     "before": "before",
     "compressed": "compressed",
-    "reestimated": "batch norm re-estimated",
+    "reestimated": "re-estimated",
     "fine_tuned": "fine-tuned",
 }
 
@@ -31,8 +31,8 @@ class Step:
         metrics: dictionary from one of `MOMENTS` to the metrics of the network
             then, a dictionary of numbers; moments that were not measured are
             not in it.
-        epochs: epochs of the fine-tuning that count, None before its end.
-        rolled_back_epochs: epochs that were taken back since they made the
+        epochs: epochs of the fine-tuning, None without one.
+        rolled_back_epochs: those of them that were undone since they made the
             network worse.
     """
 
@@ -93,7 +93,7 @@ class Journal:
     metric: str = "accuracy"
 
     def __str__(self):
-        layers = table(LAYER_COLUMNS, self.layer_rows)
+        layers = table(self.layer_columns, self.layer_rows)
         return f"{layers}\n\n{self.summary}\n"
 
     @property
@@ -137,7 +137,7 @@ class Journal:
             "kept",
             "MACs",
             "kept",
-            *(f"{self.metric}: {MOMENTS[m]}" for m in self.moments),
+            *(f"{self.metric} {MOMENTS[m]}" for m in self.moments),
             "epochs",
             "rolled back",
         )
@@ -161,8 +161,23 @@ class Journal:
         ]
 
     @property
+    def layer_columns(self):
+        return (
+            "step",
+            "pass",
+            "layer",
+            "method",
+            "ranks",
+            "params",
+            "after",
+            "kept",
+            "error",
+            "left alone",
+        )
+
+    @property
     def layer_rows(self):
-        """One row per layer and step under `LAYER_COLUMNS`."""
+        """One row per layer and step under `layer_columns`."""
         return [
             (
                 number,
@@ -179,14 +194,16 @@ class Journal:
             for number, pass_number, record in self._records()
         ]
 
+    @classmethod
+    def from_dict(cls, value):
+        """The journal that `to_dict` described."""
+        steps = tuple(map(Step.from_dict, value["steps"]))
+        return cls(**{**value, "steps": steps})
+
     def to_dict(self):
         """The journal as dictionaries, lists, strings and numbers."""
-        return {
-            "name": self.name,
-            "params": self.params,
-            "macs": self.macs,
-            "steps": [step.to_dict() for step in self.steps],
-        }
+        steps = [step.to_dict() for step in self.steps]
+        return {**vars(self), "steps": steps}
 
     def write(self, folder, stem="journal"):
         """Writes `STEM.txt`, `.json`, `.csv` and `.html`, each whole.
@@ -200,7 +217,7 @@ class Journal:
         """
         sections = [
             ("Steps", self.step_columns, self.step_rows),
-            ("Layers", LAYER_COLUMNS, self.layer_rows),
+            ("Layers", self.layer_columns, self.layer_rows),
         ]
         page = pages.render(f"MUSCO's steps on {self.name}", sections)
         files.write_text(folder / f"{stem}.txt", str(self))
@@ -209,12 +226,12 @@ class Journal:
         files.write_text(folder / f"{stem}.html", page)
 
     def _csv(self):
-        rows = [*self._step_values(), *self._layer_values()]
+        steps, layers = [*self._step_values()], [*self._layer_values()]
+        columns = dict.fromkeys(key for row in (*layers, *steps) for key in row)
         # Each step's layers behind it; the sort is stable.
-        rows.sort(key=lambda row: row["step"])
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        rows = sorted((*steps, *layers), key=lambda row: row["step"])
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
@@ -224,8 +241,6 @@ class Journal:
         for number, step in enumerate(self.steps, start=1):
             yield {
                 "step": number,
-                "pass": None,
-                "layer": None,
                 "params_before": before.params,
                 "params_after": step.params,
                 "macs_before": before.macs,
@@ -242,12 +257,17 @@ class Journal:
 
     def _layer_values(self):
         for number, pass_number, record in self._records():
-            values = record.to_dict()
-            values["layer"] = values.pop("path")
-            values["left_alone"] = values.pop("skipped")
-            if record.ranks is not None:
-                values["ranks"] = _joined(record.ranks)
-            yield {"step": number, "pass": pass_number, **values}
+            yield {
+                "step": number,
+                "pass": pass_number,
+                "layer": record.path,
+                "method": record.method,
+                "ranks": record.ranks and _joined(record.ranks),
+                "params_before": record.params_before,
+                "params_after": record.params_after,
+                "error": record.error,
+                "left_alone": record.skipped,
+            }
 
     def _records(self):
         """Triples of step number, number of the layer's pass, and `Record`."""
@@ -259,20 +279,6 @@ class Journal:
 
     def _shown(self, step, moment):
         return step.metrics.get(moment, {}).get(self.metric, "")
-
-
-LAYER_COLUMNS = (
-    "step",
-    "pass",
-    "layer",
-    "method",
-    "ranks",
-    "params",
-    "after",
-    "kept",
-    "error",
-    "left alone",
-)
 
 
 def _joined(ranks):
