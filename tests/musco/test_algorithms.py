@@ -2,11 +2,13 @@
 
 import copy
 
+import keras
 import numpy as np
 import pytest
 
 from tfcompress import decompositions, linalg
 from tfcompress.linalg.quantization import quantize
+from tfcompress.musco import Compressor
 from tfcompress.musco.algorithms import check_algo_kwargs, factorizer
 from tfcompress.musco.quantized import decompose_quantized
 
@@ -28,6 +30,9 @@ QCP = CP | {
     "return_qerrors": False,
 }
 MUSCO = {
+    "cp3_conv1d": {k: v for k, v in CP.items() if k != "stop_criterion"}
+    | {"cvg_criterion": "rec_error"},
+    "qcp3_conv1d": QCP | {"qmodes": [0, 1, 2]},
     "cp3": CP,
     "cp4": CP,
     "tucker2": {"init": "nvecs"},
@@ -255,3 +260,62 @@ def test_only_sums_of_components_are_quantised(rng):
     factors = decompose_quantized(value, kernel)
     assert factors["output"].shape == (3, 5, 20)
     assert linalg.relative_error(kernel, value.reconstruct(factors)) < 1
+
+
+def entry(decomposition):
+    return {
+        "decomposition": decomposition,
+        "rank_selection": "param_reduction",
+        "param_reduction_rate": 3,
+    }
+
+
+@pytest.fixture(scope="module")
+def model():
+    inputs = keras.Input((6, 6, 16))
+    x = keras.layers.Conv2D(20, 3, name="one")(inputs)
+    x = keras.layers.Conv2D(16, 3, groups=2, name="two")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("name", ["cp3", "qcp4", "tucker2"])
+def test_a_compressor_uses_them(name, model):
+    def error(**kwargs):
+        compressor = Compressor(
+            model,
+            model_compr_kwargs={"one": entry(name)},
+            all_algo_kwargs={name: {"tol": 0, **kwargs}},
+        )
+        compressor.compression_step()
+        return compressor.history[0][0].error
+
+    assert error(n_iter_max=1) > error(n_iter_max=50)
+
+
+def test_a_compressor_quantises(model):
+    compressor = Compressor(
+        model,
+        model_compr_kwargs={"one": entry("qcp3"), "two": entry("qcp3")},
+        ft_every=2,
+    )
+    compressor.compression_step()
+    for name in ("one", "two"):
+        layer = compressor.compressed_model.get_layer(name)
+        for factor in layer.factors.values():
+            # One block per group, which all have their own scales.
+            blocks = keras.ops.convert_to_numpy(factor)
+            for block in blocks if layer.groups > 1 else [blocks]:
+                components = np.moveaxis(
+                    block, block.shape.index(layer.ranks[0]), -1
+                )
+                integers, scales = quantize(components, -1)
+                np.testing.assert_allclose(
+                    components, integers * scales, rtol=1e-5
+                )
+    errors = [record.error for record in compressor.history[0]]
+    assert all(0 < error < 1 for error in errors)
+
+
+def test_wrong_settings_are_found_before_the_work(model):
+    with pytest.raises(ValueError, match="'cp3': `n_iter` is not known"):
+        Compressor(model, all_algo_kwargs={"cp3": {"n_iter": 3}})

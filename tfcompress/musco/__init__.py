@@ -10,6 +10,10 @@ from tfcompress.musco.config_file import (
     load_model_compr_kwargs,
     save_model_compr_kwargs,
 )
+from tfcompress.musco.first_generation import (
+    get_compressed_model,
+    get_layer_names,
+)
 from tfcompress.musco.front_ends import (
     CompressorManual,
     CompressorPR,
@@ -25,6 +29,8 @@ __all__ = [
     "CompressorVBMF",
     "generate_layer_compr_kwargs",
     "generate_model_compr_kwargs",
+    "get_compressed_model",
+    "get_layer_names",
     "load_model_compr_kwargs",
     "save_model_compr_kwargs",
     "search_ranks",

@@ -68,6 +68,7 @@ METHODS = {
     "qcp3": Method("cp", (CONV2D, CONV1D), quantized=True),
     "qcp4": Method("cp4", (CONV2D,), quantized=True),
     "cp3_conv1d": Method("cp", (CONV1D,)),
+    "qcp3_conv1d": Method("cp", (CONV1D,), quantized=True),
     "svd_1x1": Method("svd", (POINTWISE,)),
 }
 
