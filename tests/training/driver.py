@@ -2,6 +2,8 @@
 
     python driver.py DIRECTORY STRATEGY [VIRTUAL_CPUS]
 
+The second of three epochs of phase 2 does harm, and is undone; each sees a part
+of the images.
 Calling it again goes on from what is in DIRECTORY. At the end every worker
 writes its weights, after phase 1 and after phase 2, to DIRECTORY/weightsN.npz.
 The environment variable DRIVER_PAUSE gives the seconds to pause between steps.
@@ -49,10 +51,12 @@ def source():
         images = tf.where(flips[:, None, None, None], images[:, ::-1], images)
         return images + 0.1 * shifts
 
+    images, labels = small_training.images(NUM_TRAIN, seed=0)
     return MemorySource(
         "small",
-        small_training.images(NUM_TRAIN, seed=0),
-        small_training.images(NUM_TEST, seed=1),
+        (images, labels),
+        # Made-up images teach nothing of others.
+        (images[:NUM_TEST], labels[:NUM_TEST]),
         small_training.NUM_CLASSES,
         preprocess,
     )
@@ -66,21 +70,25 @@ def main(directory, strategy, virtual_cpus=None):
     with strategy.scope():
         student = small_training.network(1, filters=3)
         reference = small_training.network(2)
-    train = Trainer(
-        source(),
-        directory,
-        BATCH_SIZE,
-        strategy,
-        checkpoint_steps=3,
-        steps_per_loop=2,
-        progress=False,
-        clip_norm=1.0,
-    )
+
+    def trainer(**arguments):
+        return Trainer(
+            source(),
+            directory,
+            BATCH_SIZE,
+            strategy,
+            checkpoint_steps=3,
+            steps_per_loop=2,
+            progress=False,
+            clip_norm=1.0,
+            **arguments,
+        )
+
     train_blocks(
         student,
         reference,
         small_training.STAGE_OUTPUTS[1:],
-        train,
+        trainer(),
         EPOCHS,
         batch_norm="train",
         # Adam's first steps turn rounding errors of tiny gradients into
@@ -90,10 +98,15 @@ def main(directory, strategy, virtual_cpus=None):
     after_blocks = small_training.weights(student)
     fine_tune(
         student,
-        train,
-        EPOCHS,
+        trainer(
+            epoch_steps=6,
+            keep_best="cross_entropy",
+            restore_best=True,
+            rollback=True,
+        ),
+        3,
         optimizer=lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
-        learning_rate=schedules.cosine(0.05, 2 * EPOCHS),
+        learning_rate=schedules.piecewise_constant([1, 2], [0.05, 5.0, 0.05]),
         weight_decay=2e-4,
         teacher=reference,
     )

@@ -24,6 +24,9 @@ DRIVER = pathlib.Path(__file__).with_name("driver.py")
 # Of float32 sums in another order, after 48 steps, 32 of them of Adam.
 TOLERANCE = 2e-4
 TIMEOUT = 300
+# What no rounding error changes in a row of the history.
+PLANNED = ("epoch", "step", "learning_rate", "rolled_back")
+UNDONE = '"rolled_back": true'
 STARTED = []
 
 
@@ -95,11 +98,22 @@ def wait(processes):
     assert [p.returncode for p in processes] == [0] * len(processes), errors
 
 
-def kill_within(directory, name, processes, victim=0):
-    """Kills a process with no warning in the middle of a training."""
+def kill_within(directory, name, processes, victim=0, sign=None):
+    """Kills a process with no warning in the middle of a training.
+
+    Args:
+        directory: Folder of the process.
+        name: Name of the training.
+        processes: All workers.
+        victim: Number of the one to kill.
+        sign: What the history must say before, if not `None`.
+    """
     checkpoints = directory / name / "checkpoints" / "checkpoint"
+    history = directory / name / "metrics.jsonl"
     deadline = time.monotonic() + TIMEOUT
-    while not checkpoints.exists():
+    while not checkpoints.exists() or (
+        sign and not (history.exists() and sign in history.read_text())
+    ):
         assert time.monotonic() < deadline, f"no checkpoint of {name}"
         assert processes[victim].poll() is None, processes[victim].stderr.read()
         time.sleep(0.01)
@@ -128,8 +142,10 @@ def assert_tables(expected, directory):
             ]
             for d in (directory, expected)
         )
-        assert [row["epoch"] for row in ours] == [1, 2]
         for a, b in zip(ours, theirs, strict=True):
+            if a.get("rolled_back"):
+                # Its long steps enlarged the rounding errors.
+                a, b = ({k: row[k] for k in PLANNED} for row in (a, b))
             assert a == pytest.approx(b, abs=TOLERANCE)
 
 
@@ -161,10 +177,24 @@ def test_one_device_killed(expected, tmp_path):
 
 
 @pytest.mark.slow
+def test_one_device_killed_after_an_epoch_was_undone(expected, tmp_path):
+    process = start(tmp_path, "one_device", pause=0.1)
+    kill_within(tmp_path, "fine_tune", [process], sign=UNDONE)
+    process.communicate()
+    wait([start(tmp_path, "one_device")])
+    assert_same(expected, tmp_path)
+    assert_tables(expected, tmp_path)
+
+
+@pytest.mark.slow
 def test_two_workers_killed(expected, tmp_path):
-    for victim, name in enumerate(("stage2", "fine_tune")):
+    for victim, name, sign in (
+        (0, "stage2", None),
+        (1, "fine_tune", None),
+        (0, "fine_tune", UNDONE),
+    ):
         processes = start_workers(tmp_path, pause=0.1)
-        kill_within(tmp_path, name, processes, victim)
+        kill_within(tmp_path, name, processes, victim, sign)
         survivor = processes[1 - victim]
         _, errors = survivor.communicate(timeout=TIMEOUT)
         assert survivor.returncode != 0

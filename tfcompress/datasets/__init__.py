@@ -38,7 +38,9 @@ def get(name):
 
     Returns:
         A function that returns a `Source`. All but `synthetic` take the folder
-        of the data, `data_dir`, as first argument.
+        of the data, `data_dir`, as first argument, and `normalization`, how
+        the values are scaled: see `normalization.get`; `None` is the way of the
+        data set's official networks.
 
     Raises:
         ValueError: If no source has this name.

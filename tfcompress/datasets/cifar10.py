@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 
 from tfcompress.datasets import memory, preprocessing
+from tfcompress.datasets.normalization import normalizing
 
 FOLDER = "cifar-10-batches-bin"
 FILES = {
@@ -26,19 +27,23 @@ _REMEDY = (
 )
 
 
-def load(data_dir, preprocess=preprocessing.cifar10):
+def load(data_dir, preprocess=preprocessing.cifar10, normalization=None):
     """CIFAR-10, or other data in its layout, as a source.
 
     Args:
         data_dir: The folder with the six `.bin` files, or its parent.
         preprocess: Function of (uint8 images, seeds) as in `MemorySource`.
+        normalization: How values are scaled, where `preprocess` shall not do
+            it in its own way; see `normalization.get`.
 
     Returns:
         A `Source` of 32x32x3 images with labels 0..9.
 
     Raises:
-        ValueError: If a file is missing or damaged; see `read`.
+        ValueError: If a file is missing or damaged; see `read`. If there is no
+            such normalization.
     """
+    preprocess = normalizing(preprocess, normalization)
     return memory.MemorySource(
         "cifar10",
         read(data_dir, "train"),

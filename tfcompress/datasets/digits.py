@@ -12,25 +12,30 @@ import numpy as np
 from absl import app
 
 from tfcompress.datasets import cifar10, memory, preprocessing
+from tfcompress.datasets.normalization import normalizing
 
 _SCALE = 4  # 8x8 -> 32x32
 _MAX_VALUE = 16  # of the stored pixels
 _TEST_EVERY = 5
 
 
-def load(data_dir, preprocess=preprocessing.digits):
+def load(data_dir, preprocess=preprocessing.digits, normalization=None):
     """The digits as a source; they are written to `data_dir` when missing.
 
     Args:
         data_dir: Where the CIFAR-10 layout lies or is written.
         preprocess: Function of (uint8 images, seeds) as in `MemorySource`.
+        normalization: How values are scaled, where `preprocess` shall not do
+            it in its own way; see `normalization.get`.
 
     Returns:
         A `Source` of 1437 training and 360 test images, 32x32x3.
 
     Raises:
-        ValueError: If `data_dir` holds other data.
+        ValueError: If `data_dir` holds other data, or there is no such
+            normalization.
     """
+    preprocess = normalizing(preprocess, normalization)
     write(data_dir)
     return memory.MemorySource(
         "digits",

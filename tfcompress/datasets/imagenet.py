@@ -10,6 +10,7 @@ import os
 import tensorflow as tf
 
 from tfcompress.datasets import preprocessing, records
+from tfcompress.datasets.normalization import normalizing
 
 NUM_CLASSES = 1001
 
@@ -25,6 +26,7 @@ def load(
     data_dir,
     image_size=preprocessing.CROP_SIZE,
     preprocess=preprocessing.imagenet,
+    normalization=None,
 ):
     """ImageNet, or other data in its layout, as a source.
 
@@ -32,13 +34,17 @@ def load(
         data_dir: The folder of the TFRecord files.
         image_size: Height and width of the images.
         preprocess: Function (jpeg, boxes, seed, size) as in `RecordSource`.
+        normalization: How values are scaled, where `preprocess` shall not do
+            it in its own way; see `normalization.get`.
 
     Returns:
         A `Source` of images with labels 1..1000 in 1001 classes.
 
     Raises:
-        ValueError: If there are no files or some are missing.
+        ValueError: If there are no files or some are missing, or there is no
+            such normalization.
     """
+    preprocess = normalizing(preprocess, normalization)
     files = {split: find_files(data_dir, split) for split in _PREFIXES}
     return records.RecordSource(
         "imagenet",

@@ -2,35 +2,37 @@
 
 A recipe is one function: with seeds it augments, without it prepares for
 evaluation. All randomness comes from the seeds, so the same seed always gives
-the same image.
+the same image. Networks of other origin want the values scaled otherwise: the
+argument `normalize` of a recipe is one of the functions of `normalization`.
 """
 
 import tensorflow as tf
 
-# Means of red, green and blue over ImageNet's training images, 0..255.
-IMAGENET_MEANS = (123.68, 116.78, 103.94)
+from tfcompress.datasets.normalization import per_image, subtract_means
+
 # The share of the shorter side that the evaluation crop keeps.
 CROP_SIZE, RESIZED_SIDE = 224, 256
 
 
-def cifar10(images, seeds=None):
+def cifar10(images, seeds=None, normalize=per_image):
     """The CIFAR-10 recipe: random crop and flip, then standardisation.
 
     Args:
         images: uint8 (batch, height, width, channels).
         seeds: int32 (batch, 2), uniformly random and not negative; `None` for
             evaluation, which only standardises.
+        normalize: Scales the values.
 
     Returns:
         float32 (batch, height, width, channels), each image of mean 0 and,
-        unless it is constant, variance 1.
+        unless it is constant, variance 1, if `normalize` is not another.
     """
     if seeds is not None:
         images = random_crop_and_flip(images, seeds, padding=4)
-    return tf.image.per_image_standardization(images)
+    return normalize(images)
 
 
-def digits(images, seeds=None):
+def digits(images, seeds=None, normalize=per_image):
     """The CIFAR-10 recipe without mirroring: a mirrored digit is none.
 
     Args and result as for `cifar10`.
@@ -39,7 +41,7 @@ def digits(images, seeds=None):
         # An even second seed is what leaves an image unmirrored.
         seeds = tf.stack([seeds[:, 0], tf.zeros_like(seeds[:, 1])], axis=1)
         images = random_crop_and_flip(images, seeds, padding=4)
-    return tf.image.per_image_standardization(images)
+    return normalize(images)
 
 
 def random_crop_and_flip(images, seeds, padding):
@@ -77,7 +79,9 @@ def random_crop_and_flip(images, seeds, padding):
     return tf.ensure_shape(cropped, images.shape)
 
 
-def imagenet(jpeg, boxes=None, seed=None, size=CROP_SIZE):
+def imagenet(
+    jpeg, boxes=None, seed=None, size=CROP_SIZE, normalize=subtract_means
+):
     """The ImageNet recipe for one image.
 
     Training: a random part of the image (5 to 100 % of its area, aspect 3/4 to
@@ -91,15 +95,17 @@ def imagenet(jpeg, boxes=None, seed=None, size=CROP_SIZE):
             training uses them.
         seed: int32 (2,); `None` for evaluation.
         size: Height and width of the result.
+        normalize: Scales the values.
 
     Returns:
-        float32 (size, size, 3), with the channel means subtracted.
+        float32 (size, size, 3), with the channel means subtracted, if
+        `normalize` is not another.
     """
     if seed is None:
         image = _central_crop(tf.io.decode_jpeg(jpeg, channels=3), size)
     else:
         image = _distorted_crop(jpeg, boxes, seed, size)
-    return tf.ensure_shape(image, (size, size, 3)) - IMAGENET_MEANS
+    return normalize(tf.ensure_shape(image, (size, size, 3)))
 
 
 def _distorted_crop(jpeg, boxes, seed, size):

@@ -14,24 +14,31 @@ from tfcompress.datasets import (
     preprocessing,
     records,
 )
+from tfcompress.datasets.normalization import normalizing
 
 _READ_AT_ONCE = 1000
 
 
-def load_cifar10(data_dir=None, preprocess=preprocessing.cifar10):
+def load_cifar10(
+    data_dir=None, preprocess=preprocessing.cifar10, normalization=None
+):
     """CIFAR-10 from tensorflow-datasets as a source.
 
     Args:
         data_dir: The folder of tensorflow-datasets; `None` is its default.
         preprocess: Function of (uint8 images, seeds) as in `MemorySource`.
+        normalization: How values are scaled, where `preprocess` shall not do
+            it in its own way; see `normalization.get`.
 
     Returns:
         A `Source` of 32x32x3 images with labels 0..9.
 
     Raises:
-        ValueError: If the data are not prepared.
+        ValueError: If the data are not prepared, or there is no such
+            normalization.
         ImportError: If the package is missing.
     """
+    preprocess = normalizing(preprocess, normalization)
     package = _package()
     builder = package.builder("cifar10", data_dir=data_dir)
 
@@ -58,6 +65,7 @@ def load_imagenet(
     data_dir=None,
     image_size=preprocessing.CROP_SIZE,
     preprocess=preprocessing.imagenet,
+    normalization=None,
 ):
     """ImageNet (ILSVRC 2012) from tensorflow-datasets as a source.
 
@@ -69,14 +77,18 @@ def load_imagenet(
         data_dir: The folder of tensorflow-datasets; `None` is its default.
         image_size: Height and width of the images.
         preprocess: Function (jpeg, boxes, seed, size) as in `RecordSource`.
+        normalization: How values are scaled, where `preprocess` shall not do
+            it in its own way; see `normalization.get`.
 
     Returns:
         A `Source` of images with labels 1..1000 in 1001 classes.
 
     Raises:
-        ValueError: If the data are not prepared, or not as TFRecords.
+        ValueError: If the data are not prepared, or not as TFRecords, or there
+            is no such normalization.
         ImportError: If the package is missing.
     """
+    preprocess = normalizing(preprocess, normalization)
     package = _package()
     builder = package.builder("imagenet2012", data_dir=data_dir)
     info = builder.info
