@@ -118,15 +118,22 @@ def _by_error(cls, kernel_shape, share, groups, kernel, stored):
         factors = decomposition.decompose(kernel)
         return linalg.relative_error(kernel, decomposition.reconstruct(factors))
 
-    def is_enough(scale):
-        decomposition = at_scale(cls, kernel_shape, scale, groups)
-        return error(decomposition) ** 2 <= 1 - share
-
     size = present_size(kernel_shape, stored)
-    top = largest_scale_within(cls, kernel_shape, size, groups)
-    if is_enough(top):
-        # The steps do not depend on the share: more of it, no smaller ranks.
-        _, scale = bisect(is_enough, top)
-        return at_scale(cls, kernel_shape, scale, groups)
     block_shape = (*kernel_shape[:3], kernel_shape[3] // groups)
+    bottom = 1 / max(cls.rank_weights(block_shape))
+    top = largest_scale_within(cls, kernel_shape, size, groups)
+    top = max(top, bottom)
+
+    def at(power):
+        """From all ranks 1 to the largest; in powers, as large ones cost."""
+        scale = min(top, bottom * (top / bottom) ** power)
+        return at_scale(cls, kernel_shape, scale, groups)
+
+    def is_enough(power):
+        return error(at(power)) ** 2 <= 1 - share
+
+    # The steps do not depend on the share: more of it, no smaller ranks.
+    _, power = bisect(is_enough, 1.0)
+    if power < 1 or is_enough(power):
+        return at(power)
     return cls(tuple(kernel_shape), cls.max_ranks(block_shape), groups)
