@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+import keras  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -81,6 +83,40 @@ def test_work_dir_is_missing(tmp_path):
     )
     assert result.returncode == 1
     assert str(nowhere) in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], "cifar10 vbmf".split()])
+def test_usage_of_musco(arguments):
+    result = run("musco_script.sh", *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    expected = "usage: bash scripts/musco_script.sh DATASET SELECTION VALUE"
+    assert result.stderr.startswith(expected)
+    for word in ("PASSES", "reduction", "--help"):
+        assert word in result.stderr
+
+
+@pytest.mark.slow
+def test_musco_from_another_folder(tmp_path):
+    """Paths relative to WORK_DIR; further flags go through."""
+    work = tmp_path / "my work"
+    work.mkdir()
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(32, 3, 2, name="conv1")(image)
+    x = keras.layers.Conv2D(32, 3, 2, name="conv2")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(10, name="logits")(x)
+    keras.Model(image, x).save(work / "my model.keras")
+    arguments = ["digits", "reduction", 2, work, "my data", "my model.keras"]
+    arguments += ["the results", 64, 1, 2, "--max_train_steps=2"]
+    result = run("musco_script.sh", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = work / "the results" / "musco" / "tucker2" / "reduction2"
+    assert (folder / "model.keras").exists()
+    assert (folder / "steps" / "02" / "model_best.keras").exists()
+    again = run("musco_script.sh", *arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "MUSCO is done" in again.stdout and "epoch " not in again.stdout
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ VALUES = {
     "batches_per_train": 5,
     "batches_per_val": 6,
     "calibration_images": 64,
+    "channel_deviations": "0.2,0.3,0.4",
+    "channel_means": "0.5,0.6,0.7",
     "checkpoint_steps": 3,
     "compress_iters": 3,
     "conv_groups": 4,
@@ -59,6 +61,7 @@ VALUES = {
     "method": "tt",
     "model_class": "digits",
     "model_dir": "somewhere",
+    "normalization": "none",
     "num_gpus": 1,
     "output_dir": "somewhere",
     "output_path": "somewhere",
@@ -84,6 +87,7 @@ VALUES = {
     "schedule": "somewhere",
     "seed": 3,
     "stage_output": "add",
+    "selection_value": "0.5",
     "start_model": "somewhere",
     "start_stage": 2,
     "temperature": 2.0,
@@ -93,6 +97,7 @@ VALUES = {
     "weakening": 0.5,
     "x_factor": 3.0,
 }
+LISTS = ("channel_deviations", "channel_means")
 REPEATED = ("exclude", "include", "stage_output")
 SHORT_NAMES = {
     "mc": "dataset",
@@ -154,9 +159,11 @@ def test_long_name(name):
         both = parse(f"--{name}={value}", f"--{name}=b")[name]
         assert both == [value, "b"]
         return
-    kind = str if name == "resnet_version" else type(value)
+    expected = value.split(",") if name in LISTS else value
+    if name == "resnet_version":
+        expected = str(value)
     for arguments in ([f"--{name}={value}"], [f"--{name}", value]):
-        assert parse(*arguments)[name] == kind(value)
+        assert parse(*arguments)[name] == expected
 
 
 @pytest.mark.parametrize("short, name", SHORT_NAMES.items())

@@ -372,6 +372,14 @@ def test_the_stem_of_a_resnet_is_left_alone():
             {"rank_selection": "rate", "rate": 0.25},
         ),
         (["--rank_selection=break_even"], {"rank_selection": "break_even"}),
+        (
+            ["--rank_selection=energy", "--selection_value=0.9"],
+            {"rank_selection": "energy", "energy": 0.9},
+        ),
+        (
+            ["--rank_selection=break_even", "--selection_value=-"],
+            {"rank_selection": "break_even"},
+        ),
     ],
 )
 def test_entries(network, arguments, expected):
@@ -416,6 +424,8 @@ def test_growth_is_left_alone(flags, tmp_path, small):
     """A schedule whose second pass asks for more than the first one left."""
     file = tmp_path / "mine.yaml"
     changes = write_schedule(file, conv2=[(8, 8), (12, 12)])
+    # Of the network's values, as of another origin.
+    changes |= {"channel_means": "0.5,0.5,0.5", "channel_deviations": "1,1,1"}
     arguments = flags(tmp_path / "out", conv_groups=3, **changes)
     result = assert_succeeds(musco.main, *arguments)
     path = tmp_path / "out" / "musco" / "schedule" / "mine"
@@ -430,6 +440,8 @@ def test_growth_is_left_alone(flags, tmp_path, small):
     assert ranks(final) == {"conv2": (8, 8)}
     # The other layers are those of the original, but for the fine-tuning.
     assert final.get_layer("conv1").kernel.shape == (3, 3, 3, 16)
+    settings = read(path / "settings.json")
+    assert settings["normalization"] == [[0.5] * 3, [1.0] * 3]
     text = (path / "journal.txt").read_text()
     assert "would not get smaller" in text
 
@@ -506,7 +518,21 @@ VBMF = {"rank_selection": "vbmf", "reduction": None}
             {"rank_selection": "energy", "reduction": None},
             ["`--energy`", "(0, 1]", "None"],
         ),
-        ({"rank_selection": "manual"}, ["rank_selection", "manual"]),
+        ({"rank_selection": "manual"}, ["`--reduction` has no effect"]),
+        (
+            {"rank_selection": "manual", "reduction": None},
+            ["`--schedule` is needed"],
+        ),
+        ({"rank_selection": "median"}, ["rank_selection", "median"]),
+        ({**VBMF, "selection_value": "abc"}, ["`--weakening`", "'abc'"]),
+        (
+            {"selection_value": 3},
+            ["`--reduction` has no effect beside --selection_value"],
+        ),
+        (
+            {**VBMF, "rank_selection": "break_even", "selection_value": 3},
+            ["`--selection_value` has no effect", "break_even"],
+        ),
         ({"passes": 0}, ["passes", "0"]),
         (
             {"layers_per_step": 2, "by_stage": "true"},
@@ -520,7 +546,21 @@ VBMF = {"rank_selection": "vbmf", "reduction": None}
         ({"include": "conv4"}, ["`include`", "'conv3'?"]),
         ({"method": "cp"}, ["`--method` has no effect", "--conv_method"]),
         ({"rollback": "true", "keep_best": "none"}, ["--rollback", "none"]),
-        ({"schedule": "my.yaml"}, ["`--rank_selection` has no effect"]),
+        ({"schedule": "my.yaml"}, ["`--schedule` has no effect", "reduction"]),
+        (
+            {"schedule": "m.yaml", "rank_selection": None, "reduction": None}
+            | {"conv_method": "svd"},
+            ["`--conv_method` has no effect beside a schedule"],
+        ),
+        ({"channel_means": "1,2,3"}, ["`--channel_deviations`", "None"]),
+        (
+            {"channel_means": "1,2,3", "channel_deviations": "1,a,1"},
+            ["three numbers", "'a'"],
+        ),
+        (
+            {"channel_means": "1,2,3", "channel_deviations": "1,0,1"},
+            ["`normalization`", "positive"],
+        ),
         ({"batch_size": 128}, ["`batch_size`", "80", "128"]),
     ],
     ids=str,

@@ -6,6 +6,8 @@ Short names are those of the original tensorized system where they are free
 
 from absl import flags
 
+from tfcompress.datasets.normalization import NORMALIZATIONS
+
 DATASETS = ("cifar10", "digits", "imagenet")
 
 DATASET = flags.DEFINE_enum(
@@ -30,6 +32,24 @@ USE_SYNTHETIC_DATA = flags.DEFINE_bool(
     False,
     "The same as --data_source=synthetic.",
     short_name="synth",
+)
+NORMALIZATION = flags.DEFINE_enum(
+    "normalization",
+    None,
+    tuple(NORMALIZATIONS),
+    "How the values 0..255 of images are scaled for a network of other origin; "
+    "by default as the official networks take them.",
+)
+CHANNEL_MEANS = flags.DEFINE_list(
+    "channel_means",
+    None,
+    "In place of --normalization: means of red, green and blue, of values in "
+    "[0, 1], such as 0.485,0.456,0.406.",
+)
+CHANNEL_DEVIATIONS = flags.DEFINE_list(
+    "channel_deviations",
+    None,
+    "Standard deviations that belong to --channel_means.",
 )
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",

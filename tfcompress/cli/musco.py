@@ -74,6 +74,8 @@ def run(session):
         return directory.results
     session.print(f"MUSCO: compressing step by step in {path}")
     network = session.load(original, local=True)
+    # Before hours are spent: the fine-tuning needs a batch of images.
+    session.source.steps_per_epoch(session.batch_size)
     config = musco_schedule.configuration(network)
     compressor = _compressor(session, network, config)
     teacher = session.load(original) if flags.DISTILLATION.value else None

@@ -44,11 +44,17 @@ BY_STAGE = absl_flags.DEFINE_bool(
 RANK_SELECTION = absl_flags.DEFINE_enum(
     "rank_selection",
     "vbmf",
-    ("vbmf", "reduction", "nx", "energy", "rate", "break_even"),
+    ("vbmf", "reduction", "nx", "energy", "rate", "break_even", "manual"),
     "How ranks are found: by variational Bayes (see --weakening), by a divisor "
     "of the parameters (--reduction; nx is its old name), by the energy to "
-    "keep (--energy), by the share of parameters to keep (--rate), or the "
-    "largest that save anything. Ranks by hand are given by --schedule.",
+    "keep (--energy), by the share of parameters to keep (--rate), the largest "
+    "that save anything, or by hand (--schedule).",
+)
+SELECTION_VALUE = absl_flags.DEFINE_string(
+    "selection_value",
+    None,
+    "In place of --weakening, --reduction, --energy, --rate or --schedule: the "
+    "value of the one that --rank_selection needs.",
 )
 WEAKENING = absl_flags.DEFINE_float(
     "weakening",
@@ -105,6 +111,10 @@ for _alias, _name in (
 ):
     absl_flags.DEFINE_alias(_alias, _name)
 
+# Ranks by hand, as a word here and in configurations.
+MANUAL = "manual"
+# Stands for no value where a place must be filled.
+NOTHING = "-"
 # A rank selection -> its word in a configuration, and the flag of its value.
 _SELECTIONS = {
     "vbmf": ("vbmf", WEAKENING),
@@ -112,15 +122,11 @@ _SELECTIONS = {
     "energy": ("energy", ENERGY),
     "rate": ("rate", flags.RATE),
     "break_even": ("break_even", None),
+    MANUAL: (MANUAL, SCHEDULE),
 }
 _OLD_NAMES = {"nx": "reduction"}
 # What a schedule says itself.
 _IN_A_SCHEDULE = (
-    RANK_SELECTION,
-    WEAKENING,
-    REDUCTION,
-    ENERGY,
-    flags.RATE,
     CONV_METHOD,
     DENSE_METHOD,
     COMPRESS_DENSE,
@@ -143,20 +149,19 @@ def settings():
         (flags.METHOD, flags.RATE_DECAY),
         "here; see --conv_method, --dense_method and --rank_selection",
     )
-    if SCHEDULE.value is not None:
-        _check_unused(_IN_A_SCHEDULE, "with --schedule, which says it itself")
-        path = pathlib.Path(SCHEDULE.value)
-        if not path.is_file():
+    word, value = _selection()
+    if word == MANUAL:
+        _check_unused(_IN_A_SCHEDULE, "beside a schedule, which says it itself")
+        if not pathlib.Path(value).is_file():
             raise ValueError(
-                f"`--schedule` {SCHEDULE.value!r} is no file; "
-                "--rank_selection and others make a schedule.yaml to begin with"
+                f"`--schedule` {value!r} is no file; every run with another "
+                "rank selection writes a schedule.yaml to begin with"
             )
         return {
-            "schedule": models.fingerprint(path),
+            "schedule": models.fingerprint(pathlib.Path(value)),
             "passes": PASSES.value,
             **grouping,
         }
-    word, value = _selection()
     chosen = {"rank_selection": word}
     if value is not None:
         chosen[SELECTIONS[word].key] = value
@@ -180,11 +185,11 @@ def settings():
 
 def folder():
     """The names of the folders of these results, such as tucker2/vbmf0.8."""
-    if SCHEDULE.value is not None:
-        return "schedule", pathlib.Path(SCHEDULE.value).stem
-    _, value = _selection()
+    word, value = _selection()
+    if word == MANUAL:
+        return "schedule", pathlib.Path(value).stem
     shown = "" if value is None else f"{value:g}"
-    return CONV_METHOD.value, f"{_selection_name()}{shown}"
+    return CONV_METHOD.value, f"{_name()}{shown}"
 
 
 def configuration(model):
@@ -197,12 +202,12 @@ def configuration(model):
     Raises:
         ValueError: if no layer is chosen, or a file is not a configuration.
     """
-    if SCHEDULE.value is not None:
-        config = load_model_compr_kwargs(SCHEDULE.value)
+    word, value = _selection()
+    if word == MANUAL:
+        config = load_model_compr_kwargs(value)
         if not any(config.values()):
             raise ValueError(
-                f"nothing to do: `--schedule` {SCHEDULE.value!r} leaves all "
-                "layers alone"
+                f"nothing to do: `--schedule` {value!r} leaves all layers alone"
             )
         return config
     types = layer_types(model)
@@ -265,21 +270,46 @@ def _grouping():
     }
 
 
-def _selection_name():
+def _name():
+    """The rank selection that is asked for."""
+    if SCHEDULE.value is not None and not RANK_SELECTION.present:
+        return MANUAL
     return _OLD_NAMES.get(RANK_SELECTION.value, RANK_SELECTION.value)
 
 
 def _selection():
-    """The word of the rank selection in a configuration, and its value."""
-    name = _selection_name()
+    """The word of the rank selection in a configuration, and its value.
+
+    The value is a number, the name of a file for ranks by hand, or None where
+    none is needed.
+    """
+    name, given = _name(), SELECTION_VALUE.value
     word, flag = _SELECTIONS[name]
     for _, other in _SELECTIONS.values():
         if other is not None and other is not flag:
             _check_unused([other], f"with --rank_selection={name}")
     if flag is None:
+        if given not in (None, NOTHING):
+            _check_unused([SELECTION_VALUE], f"with --rank_selection={name}")
         return word, None
-    (value,) = SELECTIONS[word].read(f"--{flag.name}", flag.value, None, 1)
+    if given is None:
+        given = flag.value
+    else:
+        _check_unused([flag], f"beside --{SELECTION_VALUE.name}")
+    if flag is SCHEDULE:
+        if given is None:
+            raise ValueError(f"`--schedule` is needed for ranks {name}")
+        return word, given
+    (value,) = SELECTIONS[word].read(f"--{flag.name}", _number(given), None, 1)
     return word, value
+
+
+def _number(given):
+    """A number if it is one; what is received is shown where it is not."""
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        return given
 
 
 def _check_unused(unused, where):

@@ -61,7 +61,13 @@ class Session:
     def source(self):
         """The data."""
         kind = flags.DATA_SOURCE.value
+        scaling = _normalization()
         if flags.USE_SYNTHETIC_DATA.value or kind == "synthetic":
+            if scaling is not None:
+                raise ValueError(
+                    "`--normalization` has no effect on synthetic data. "
+                    f"Received: {scaling}"
+                )
             imagenet = self.dataset == "imagenet"
             return datasets.get("synthetic")(
                 image_shape=(224, 224, 3) if imagenet else (32, 32, 3),
@@ -75,7 +81,8 @@ class Session:
                 "`--data_dir` is needed; name the folder of the data, or pass "
                 "--use_synthetic_data"
             )
-        return datasets.get(name)(flags.DATA_DIR.value)
+        make = datasets.get(name)
+        return make(flags.DATA_DIR.value, normalization=scaling)
 
     @property
     def source_settings(self):
@@ -87,6 +94,7 @@ class Session:
             if synthetic
             else flags.DATA_SOURCE.value,
             "data_dir": _absolute(flags.DATA_DIR.value),
+            "normalization": _normalization(),
         }
 
     @property
@@ -258,6 +266,27 @@ class Session:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             with self._log.open("a", encoding="utf-8") as file:
                 file.writelines(f"{now} {s}\n" for s in str(text).split("\n"))
+
+
+def _normalization():
+    """What a source takes as `normalization`; None for its own."""
+    means, deviations = (
+        flags.CHANNEL_MEANS.value,
+        flags.CHANNEL_DEVIATIONS.value,
+    )
+    if means is None and deviations is None:
+        return flags.NORMALIZATION.value
+    try:
+        statistics = [[float(x) for x in v] for v in (means, deviations)]
+    except (TypeError, ValueError):
+        statistics = []
+    if list(map(len, statistics)) != [3, 3] or flags.NORMALIZATION.value:
+        raise ValueError(
+            "`--channel_means` and `--channel_deviations` need three numbers "
+            "each, and no `--normalization`. Received: "
+            f"{means}, {deviations}, {flags.NORMALIZATION.value}"
+        )
+    return statistics
 
 
 def _absolute(path):
