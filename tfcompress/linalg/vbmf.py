@@ -9,7 +9,7 @@ order does not matter: L is the shorter and M the longer side.
 References:
     Nakajima, Sugiyama, Babacan & Tomioka, Global analytic solution of
     fully-observed variational Bayesian matrix factorization, Journal of
-    Machine Learning Research 14, 2013. Numbers of theorems are its.
+    Machine Learning Research 14, 2013.
 """
 
 import math
@@ -62,13 +62,13 @@ def evbmf_rank_of_values(values, shape):
     if energy == 0.0:
         return 0
     alpha = rows / cols
-    # Theorem 2: components are kept where s^2 > M x_min sigma^2. The zero of
-    # its equation for tau is 2.5129 sqrt(alpha) to four digits.
+    # Components are kept where s^2 > M x_min sigma^2. The tau of x_min is the
+    # zero of an equation, near 2.5129 sqrt(alpha) for every alpha.
     tau = 2.5129 * math.sqrt(alpha)
     x_min = (1 + tau) * (1 + alpha / tau)
     # In units in which the noise would have the variance 1 if all were noise.
     squares = (values / math.sqrt(energy)) ** 2 * rows
-    # Theorem 4: the rank is below L / (1 + alpha), the noise at least so.
+    # The rank is below L / (1 + alpha), so that the other values are noise.
     tail = squares[math.ceil(rows / (1 + alpha)) - 1 :]
     lowest = max(tail[0] / x_min, tail.mean())
 
@@ -148,7 +148,7 @@ def vbmf_rank_of_values(values, shape, prior_scale, noise_variance=None):
 
 
 def _threshold(variance, rows, cols, prior):
-    """Theorem 1: smaller singular values leave no trace in the posterior."""
+    """Smaller singular values have a posterior of mean zero."""
     excess = variance / prior**2
     total = rows + cols + excess
     root = _discriminant(excess, rows, cols)
@@ -163,9 +163,9 @@ def _discriminant(excess, rows, cols):
 def _free_energy(variance, values, rows, cols, prior):
     """Twice the free energy at the best posterior, but for constants.
 
-    Means a, b and variances p, q of the posterior of each component follow
-    equations 21 to 25, for equal priors of both factors and in forms that do
-    not cancel. Components below the threshold have zero means.
+    Means a, b and variances p, q of the posterior of each component are those
+    at which it is stationary, for equal priors of both factors and in forms
+    that do not cancel. Components below the threshold have zero means.
     """
     kept = values[values > _threshold(variance, rows, cols, prior)]
     # Kept: the means shrink, a b = kept - shrinkage.
