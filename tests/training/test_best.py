@@ -205,7 +205,7 @@ def test_tables_say_what_was_undone(tmp_path, script, capsys):
     ("owner", "method", "call"),
     [
         slow(Evaluation, "__call__", 1),  # before the first epoch
-        (Checkpoints, "save", 1),
+        slow(Checkpoints, "save", 1),
         slow(TrainingSteps, "__call__", 3),  # in the first epoch
         slow(Evaluation, "__call__", 3),  # after the bad second epoch
         (Checkpoints, "save", 7),  # when it is undone, but not yet saved
@@ -266,6 +266,7 @@ def test_a_training_without_rollback_cannot_be_taken_up_with_it(tmp_path):
         train(tmp_path, network(), keep_best=METRIC, rollback=True)
 
 
+@pytest.mark.slow
 def test_mixed_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
