@@ -70,12 +70,12 @@ def test_a_measurement_makes_another_step():
 def test_layer_rows(journal):
     """A row per layer and step; a layer's second step is its second pass."""
     assert journal.layer_rows == [
-        (1, 1, "conv1", "tucker", "3, 5", 100, 40, "40.0 %", 0.25, ""),
+        (1, 1, "conv1", "tucker", "(5, 3)", 100, 40, "40.0 %", 0.25, ""),
         (
             *(1, 1, "conv2", "svd", "", 60, 60, "100.0 %", ""),
             "would not get smaller",
         ),
-        (2, 2, "conv1", "tucker", "2, 4", 40, 30, "75.0 %", 0.5, ""),
+        (2, 2, "conv1", "tucker", "(4, 2)", 40, 30, "75.0 %", 0.5, ""),
     ]
 
 
@@ -146,7 +146,7 @@ def test_csv(written):
     assert first["accuracy_reestimated"] == "0.6"
     assert first["cross_entropy_compressed"] == "0.5"
     assert (first["epochs"], first["rolled_back_epochs"]) == ("2", "1")
-    assert (conv1["ranks"], conv1["error"]) == ("3, 5", "0.25")
+    assert (conv1["manual_rank"], conv1["error"]) == ("(5, 3)", "0.25")
     assert conv2["left_alone"] == "would not get smaller"
 
 
@@ -159,7 +159,7 @@ def test_html(written):
 
     parser = Cells()
     parser.feed((written / "journal.html").read_text())
-    for text in ("conv2", "would not get smaller", "3, 5", "70.0 %", "net"):
+    for text in ("conv2", "would not get smaller", "(5, 3)", "70.0 %", "net"):
         assert any(text in cell for cell in parser.found), text
 
 

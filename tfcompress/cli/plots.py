@@ -32,11 +32,26 @@ _SHARES = ("accuracy", "top5_accuracy")
 
 
 def draw_accuracy(journal, path):
-    """Draws accuracy against compression over the steps of a run.
+    """Writes the picture of `accuracy_figure`, whole or not at all.
 
     Args:
-        journal: a `musco.journal.Journal` with a step that was measured.
-        path: of the picture, a `.png` file; it is written whole or not at all.
+        journal: as for that.
+        path: of the picture, a `.png` file.
+    """
+    canvas = FigureCanvasAgg(accuracy_figure(journal))
+    with atomic_path(path) as partial:
+        canvas.print_png(partial)
+
+
+def accuracy_figure(journal):
+    """Accuracy against compression over the steps of a run.
+
+    Args:
+        journal: a `musco.journal.Journal` with a step at least, which was
+            measured before.
+
+    Returns:
+        A matplotlib `Figure` with one curve for each moment that was measured.
     """
     figure = Figure(figsize=(7.5, 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -72,8 +87,7 @@ def draw_accuracy(journal, path):
     axes.margins(y=0.12)
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize=9)
-    with atomic_path(path) as partial:
-        FigureCanvasAgg(figure).print_png(partial)
+    return figure
 
 
 def _name(metric):

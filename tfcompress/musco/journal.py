@@ -1,4 +1,9 @@
-"""The journal of a run of MUSCO: what each step did, layer by layer."""
+"""The journal of a run of MUSCO: what each step did, layer by layer.
+
+Its tables have ranks in the order of a schedule's `manual_rank`, (output,
+input) for Tucker-2, as `Compressor` shows them; the JSON file has those of the
+`Record`.
+"""
 
 import collections
 import csv
@@ -7,6 +12,7 @@ import io
 
 from tfcompress import files, pages
 from tfcompress.musco.engine import Record
+from tfcompress.musco.selections import to_manual_rank
 from tfcompress.tables import percent, table
 
 # When the network is measured in a step, and what a table calls it.
@@ -167,7 +173,7 @@ class Journal:
             "pass",
             "layer",
             "method",
-            "ranks",
+            "manual rank",
             "params",
             "after",
             "kept",
@@ -184,7 +190,7 @@ class Journal:
                 pass_number,
                 record.path,
                 record.method,
-                "" if record.ranks is None else _joined(record.ranks),
+                _manual_rank(record) or "",
                 record.params_before,
                 record.params_after,
                 percent(record.params_after, record.params_before),
@@ -262,7 +268,7 @@ class Journal:
                 "pass": pass_number,
                 "layer": record.path,
                 "method": record.method,
-                "ranks": record.ranks and _joined(record.ranks),
+                "manual_rank": _manual_rank(record),
                 "params_before": record.params_before,
                 "params_after": record.params_after,
                 "error": record.error,
@@ -281,5 +287,8 @@ class Journal:
         return step.metrics.get(moment, {}).get(self.metric, "")
 
 
-def _joined(ranks):
-    return ", ".join(map(str, ranks))
+def _manual_rank(record):
+    """The ranks as a schedule has them; None if the layer was left alone."""
+    if record.ranks is None:
+        return None
+    return str(to_manual_rank(record.method, record.ranks))
