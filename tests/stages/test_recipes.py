@@ -9,6 +9,15 @@ from tfcompress.stages import FitTrainer, fine_tune, recipes, schedules
 from tfcompress.stages.optimizers import ScheduledSGD
 
 
+def test_nesterov():
+    recipe = recipes.get("nesterov")
+    rate = recipe.rate(4)
+    assert [rate(epoch) for epoch in (0, 2, 4)] == pytest.approx(
+        [0.01, 0.005, 0.0]
+    )
+    assert recipe.momentum(4)(3) == 0.9
+
+
 def test_cosine():
     recipe = recipes.get("cosine")
     rate = recipe.rate(4)
@@ -31,7 +40,9 @@ def test_adv():
 
 
 def test_unknown_recipe():
-    with pytest.raises(ValueError, match="one of cosine, adv. Received: 'sgd'"):
+    with pytest.raises(
+        ValueError, match="nesterov, cosine, adv. Received: 'sgd'"
+    ):
         recipes.get("sgd")
 
 

@@ -12,10 +12,12 @@ from tfcompress.stages.classification import METRICS
 OFFICIAL = "official"
 RECIPE = absl_flags.DEFINE_enum(
     "fine_tune_recipe",
-    OFFICIAL,
+    "nesterov",
     (OFFICIAL, *recipes.RECIPES),
-    "official: that of phase 2 for the data set; cosine, adv: those of MUSCO's "
-    "first programs, for one epoch unless --train_epochs says otherwise.",
+    "nesterov: SGD whose learning rate falls from 0.01 to 0; cosine, adv: "
+    "those of MUSCO's first programs, all three for one epoch unless "
+    "--train_epochs says otherwise; official: that of phase 2 for the data "
+    "set, made for many epochs.",
 )
 BATCHES_PER_TRAIN = absl_flags.DEFINE_integer(
     "batches_per_train",
@@ -130,7 +132,7 @@ class _Training:
 
 
 def _training(session):
-    make = _official if RECIPE.value == OFFICIAL else _first_generation
+    make = _official if RECIPE.value == OFFICIAL else _by_name
     return make(session)
 
 
@@ -146,7 +148,7 @@ def _official(session):
     )
 
 
-def _first_generation(session):
+def _by_name(session):
     recipe = recipes.get(RECIPE.value)
     epochs = flags.TRAIN_EPOCHS.value or 1
     rate = recipe.rate(epochs)

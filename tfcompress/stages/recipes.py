@@ -1,14 +1,17 @@
 """How MUSCO fine-tunes a network between its passes.
 
-The recipes of its first programs (Gusak et al., "Automated Multi-Stage
+    nesterov  what a few epochs need: the learning rate falls from 0.01 to 0
+              along half a cosine
+
+and those of its first programs (Gusak et al., "Automated Multi-Stage
 Compression of Neural Networks", arXiv:1903.09973, and the code of 2019):
 
-    cosine  small steps, the learning rate falls along half a cosine; ends early
-    adv     long steps that get ten times shorter each epoch, with a momentum
-            that rises; an epoch after which the top-5 accuracy is lower is
-            undone
+    cosine    small steps, the same way from 1e-5; ends early
+    adv       long steps that get ten times shorter each epoch, with a momentum
+              that rises; an epoch after which the top-5 accuracy is lower is
+              undone
 
-Both are SGD with Nesterov's momentum.
+All are SGD with Nesterov's momentum.
 """
 
 import collections.abc
@@ -78,6 +81,12 @@ def _by_epoch(value):
 
 
 RECIPES = {
+    "nesterov": Recipe(
+        rate=lambda epochs: schedules.cosine(1e-2, epochs),
+        momentum=lambda epochs: schedules.constant(0.9),
+        weight_decay=1e-4,
+        trainer={"keep_best": "accuracy", "restore_best": True},
+    ),
     "cosine": Recipe(
         rate=lambda epochs: schedules.cosine(1e-5, epochs, final=1e-6),
         momentum=lambda epochs: schedules.constant(0.99),
