@@ -12,6 +12,8 @@ from tfcompress.replacement import Site
 
 METHODS = tc.methods()
 
+pytestmark = pytest.mark.grid
+
 
 def network(method, dense=False, **kwargs):
     """One layer, `method` at the given rate or ranks, with a bias."""

@@ -10,6 +10,8 @@ from keras import layers
 
 import tfcompress as tc
 
+pytestmark = pytest.mark.grid
+
 
 def network(seed=0):
     """Three layers to compress: a convolution, a 1 x 1 and a dense one."""

@@ -23,6 +23,8 @@ from tfcompress.musco.config import (
 from tfcompress.musco.entry import KEY_SPELLINGS, METHODS
 from tfcompress.musco.selections import SELECTIONS
 
+pytestmark = pytest.mark.grid
+
 MANUAL = {
     "decomposition": "tucker2",
     "rank_selection": "manual",

@@ -15,6 +15,8 @@ from tfcompress.musco.first_generation import (
     get_layer_names,
 )
 
+pytestmark = pytest.mark.grid
+
 NOISE = 0.05
 
 

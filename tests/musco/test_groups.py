@@ -7,6 +7,8 @@ import tfcompress as tc
 from tfcompress.musco import groups
 from tfcompress.musco.schedule import group_steps
 
+pytestmark = pytest.mark.grid
+
 
 @pytest.fixture(scope="module")
 def model():

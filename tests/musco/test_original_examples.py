@@ -19,6 +19,8 @@ from tfcompress.musco import (
     validate_model_compr_kwargs,
 )
 
+pytestmark = pytest.mark.grid
+
 
 def resnet18():
     """A ResNet-18 with the layer names of torchvision, for small images."""

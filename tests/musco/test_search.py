@@ -8,6 +8,8 @@ from keras import layers, ops
 
 from tfcompress.musco.search import search_ranks
 
+pytestmark = pytest.mark.grid
+
 
 @pytest.fixture
 def toy(rng):

@@ -17,6 +17,8 @@ from tfcompress.musco.tf import (
     to_tf_kernel_order,
 )
 
+pytestmark = pytest.mark.grid
+
 NOISE = 0.05
 
 
