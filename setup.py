@@ -12,7 +12,7 @@ VERSION = re.search(
     re.MULTILINE,
 ).group(1)
 
-# What the programs need besides the core: data, checkpoints, TensorBoard, plots.
+# What the programs need besides the core: data, TensorBoard, pictures.
 PROGRAMS = [
     "absl-py",
     "importlib_resources",  # undeclared need of tensorflow-datasets 4.9

@@ -231,6 +231,7 @@ STOPPED = {
         ("compressed.keras", "records.json", "reestimated.keras", "fine_tune"),
         MOMENTS[:3],
     ),
+    "before the journal": (tuple(STEP), MOMENTS),
 }
 
 
@@ -240,13 +241,15 @@ def test_half_a_run_goes_on(finished, flags, tmp_path, left):
     path, _ = finished
     copy = tmp_path / FOLDER
     shutil.copytree(path, copy)
-    for name in ("results.json", "model.keras", "plan.yaml"):
+    for name in ("results.json", "model.keras", "plan.yaml", "journal.json"):
         (copy / name).unlink()
     files, moments = left
     records = step(copy, 2) / "records.json"
     stopped = read(records)
     stopped["metrics"] = {m: stopped["metrics"][m] for m in moments}
-    write_json(records, {**stopped, "epochs": None})
+    if moments != MOMENTS:
+        stopped["epochs"] = None
+    write_json(records, stopped)
     for name in STEP - {*files, "fine_tune"}:
         (step(copy, 2) / name).unlink()
     if "fine_tune" not in files:
@@ -254,7 +257,8 @@ def test_half_a_run_goes_on(finished, flags, tmp_path, left):
     kept = snapshot(step(copy, 1))
     result = assert_succeeds(musco.main, *flags(tmp_path))
     assert snapshot(step(copy, 1)) == kept
-    assert "step 1 of 2" not in result.out and "step 2 of 2" in result.out
+    assert "step 1 of 2" not in result.out
+    assert ("step 2 of 2:" in result.out) == (moments != MOMENTS)
     for moment in moments[1:]:
         assert f"test, {MOMENTS_SHOWN[moment]}" not in result.out
     small_musco.assert_same_networks(copy / "model.keras", path / "model.keras")

@@ -55,18 +55,7 @@ def run(session):
     original = models.existing(
         flags.PRETRAINED_MODEL.value, "the pretrained model"
     )
-    settings = {
-        "phase": "musco",
-        **musco_schedule.settings(),
-        **musco_fine_tuning.settings(session),
-        "calibration_images": CALIBRATION_IMAGES.value,
-        "validate_before_ft": VALIDATE_BEFORE_FT.value,
-        **session.data_settings,
-        "pretrained_model": models.fingerprint(original),
-    }
-    if original.suffix != ".keras":
-        # The network that a checkpoint is put into is built by the flags.
-        settings |= session.model_settings
+    settings = _settings(session, original)
     directory = session.open(path, settings, log="musco")
     if directory.results is not None:
         journal = Journal.from_dict(read_json(path / "journal.json"))
@@ -108,12 +97,32 @@ def run(session):
         validate=VALIDATE_BEFORE_FT.value,
     )
     before, after = loop.run()
+    if session.chief:
+        # A kill may have come between the last record and the journal.
+        publish(loop.journal)
     if musco_fine_tuning.BATCHES_PER_VAL.value is not None:
         # The steps are measured on some of the images, the run on all.
         before, after = (
             session.evaluate(session.load(p)) for p in (original, loop.model)
         )
     return _conclude(session, directory, compressor, loop, before, after)
+
+
+def _settings(session, original):
+    """What the results depend on."""
+    settings = {
+        "phase": "musco",
+        **musco_schedule.settings(),
+        **musco_fine_tuning.settings(session),
+        "calibration_images": CALIBRATION_IMAGES.value,
+        "validate_before_ft": VALIDATE_BEFORE_FT.value,
+        **session.data_settings,
+        "pretrained_model": models.fingerprint(original),
+    }
+    if original.suffix != ".keras":
+        # The network that a checkpoint is put into is built by the flags.
+        settings |= session.model_settings
+    return settings
 
 
 def _compressor(session, network, config):
