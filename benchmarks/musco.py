@@ -3,8 +3,7 @@
 For each rank selection the program tfcompress.cli.musco compresses a trained
 network in several passes with fine-tuning after each; then once more in one
 pass to the very ranks that the passes ended with, fine-tuned for as many
-steps as all passes together. Also fine-tunes the network uncompressed, for as
-many steps. Runs that are done are not repeated. Prints a table;
+steps as all passes together. Runs that are done are not repeated. Prints a table;
 `--output=docs/musco-experiment` also writes it, the journals and the plots.
 
     python benchmarks/musco.py --data_dir=DATA --pretrained_model=MODEL.keras \\
@@ -170,6 +169,21 @@ def main(arguments):
         publish(pathlib.Path(_OUTPUT.value), lines, runs)
 
 
+INTRODUCTION = """\
+# {passes} passes against one
+
+A trained ResNet-20 for CIFAR-10 (the published one of He et al., v1) is
+compressed in {passes} passes with {epochs} epochs of fine-tuning after each,
+and once more in one pass to the ranks that the passes ended with, fine-tuned
+for as many steps as all passes together. Both runs of a pair have the same
+parameters, images (10,000 training images, crops and mirror images of them),
+optimizer and number of steps; the learning rate falls to zero in each
+fine-tuning. The stem is left alone. The images are JPEG copies, on which the
+original is less accurate than on the lossless ones: look at differences. The
+accuracies are those of the 10,000 test images after the last epoch; no epoch is
+chosen by them. One run each, so that a point more or less means little."""
+
+
 def publish(output, lines, runs):
     """Writes the page, and the plots beside it."""
     command = shlex.join(["python", *sys.argv])
@@ -178,9 +192,11 @@ def publish(output, lines, runs):
         command = command.replace(
             hidden, pathlib.Path(hidden).name.upper().replace(".KERAS", "")
         )
-    intro = output.with_name(output.name + ".intro.md")
-    parts = [intro.read_text(encoding="utf-8")] if intro.exists() else []
-    parts += ["    " + command, "\n".join(lines)]
+    parts = [
+        INTRODUCTION.format(passes=_PASSES.value, epochs=_EPOCHS.value),
+        "    " + command,
+        "\n".join(lines),
+    ]
     for selection, value, several, once in runs:
         parts.append(f"## {selection} {value}")
         for name, folder in (

@@ -86,7 +86,8 @@ def accuracy_figure(journal):
     axes.xaxis.set_major_formatter("{x:g} x")
     axes.margins(y=0.12)
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize=9)
+    # Below the axes, where it hides no curve.
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
