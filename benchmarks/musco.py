@@ -3,8 +3,8 @@
 For each rank selection the program tfcompress.cli.musco compresses a trained
 network in several passes with fine-tuning after each; then once more in one
 pass to the very ranks that the passes ended with, fine-tuned for as many
-steps as all passes together. Runs that are done are not repeated. Prints a table;
-`--output=docs/musco-experiment` also writes it, the journals and the plots.
+steps as all passes together. Runs that are done are not repeated. Prints a
+table; `--output=docs/musco-experiment` also writes it, the journals and plots.
 
     python benchmarks/musco.py --data_dir=DATA --pretrained_model=MODEL.keras \\
         --work_dir=WORK --output=docs/musco-experiment -- FLAGS...
