@@ -8,7 +8,7 @@ from keras import layers
 
 import tfcompress as tc
 from tfcompress import decompositions
-from tfcompress.replacement import Site
+from tfcompress.replacement import Site, kernel_of
 
 METHODS = tc.methods()
 
@@ -182,6 +182,22 @@ def test_a_factorize_function_gives_the_factors():
     assert seen == [("layer", wanted, (3, 3, 12, 20))]
     for factor in layer_of(new).factors.values():
         assert np.all(np.asarray(factor) == 1)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16", "float64"])
+def test_factors_of_any_width_are_decomposed_anew(policy):
+    inputs = keras.Input((4,))
+    outputs = layers.Dense(12, dtype=policy, name="layer")(inputs)
+    model = keras.Model(inputs, outputs)
+    first = tc.compress(model, "svd", ranks=2)
+    second = tc.compress(first, "svd", ranks=1)
+    stored = layer_of(second)
+    assert stored.ranks == (1,)
+    assert all(f.dtype == policy for f in stored.factors.values())
+    expected = tc.decompose(kernel_of(layer_of(first)), "svd", ranks=1)
+    np.testing.assert_allclose(
+        kernel_of(stored), expected.reconstruct(), atol=2e-2
+    )
 
 
 def test_a_kernel_that_became_nan_names_the_layer():

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 
 from tfcompress import decompositions, linalg
 from tfcompress.convolution import Convolution
@@ -92,12 +93,16 @@ def kernel_of(layer):
 
 
 def factors_of(layer):
-    """The factors of a tensorized layer as NumPy arrays, by name."""
+    """The factors of a tensorized layer, by name, as NumPy arrays.
+
+    They are of float32 or float64; narrower ones are widened.
+    """
     return {name: _array(value) for name, value in layer.factors.items()}
 
 
 def _array(weight):
-    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(weight))
+    array = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(weight))
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
 def tensorize(layer, decomposition):
