@@ -609,7 +609,8 @@ def test_a_kernel_with_nan(refused, make_model):
 
 
 def test_ranks_that_do_not_fit(refused, tmp_path):
-    changes = write_schedule(tmp_path / "mine.yaml", conv2=[(99, 99), (2, 2)])
+    """Found before the first step, not hours later in the second."""
+    changes = write_schedule(tmp_path / "mine.yaml", conv2=[(4, 4), (99, 2)])
     refused("'conv2'", "99", **changes)
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.grid
 MANUAL = {
     "decomposition": "tucker2",
     "rank_selection": "manual",
-    "manual_rank": [(32, 24), (16, 12)],
+    "manual_rank": [(8, 6), (4, 3)],
     "curr_compr_iter": 0,
 }
 VBMF = {
@@ -172,13 +172,13 @@ def test_the_three_layers_of_the_documents():
         ("down", "cp4", "reduction"),
     ]
     # (output, input) there, (input, output) here.
-    assert found["conv"].at(0) == ("ranks", (24, 32))
-    assert found["conv"].at(1) == ("ranks", (12, 16))
+    assert found["conv"].at(0) == ("ranks", (6, 8))
+    assert found["conv"].at(1) == ("ranks", (3, 4))
     assert found["stem"].at(0) == found["stem"].at(1) == ("vbmf", 0.9)
     assert found["down"].at(1) == ("reduction", 4.0)
     assert [str(s) for s in found.values()] == [
         "vbmf 0.9",
-        "manual [(32, 24), (16, 12)]",
+        "manual [(8, 6), (4, 3)]",
         "param_reduction 4",
     ]
     assert not any(s.quantized for s in found.values())
@@ -300,7 +300,7 @@ def test_the_configuration_is_not_changed(model):
     merged["conv3x3"]["manual_rank"].append((1, 1))
     assert config == before
     config["conv3x3"]["manual_rank"][0] = (1, 1)
-    assert found["conv3x3"].at(0) == ("ranks", (24, 32))
+    assert found["conv3x3"].at(0) == ("ranks", (6, 8))
 
 
 # Names of layers
@@ -503,6 +503,27 @@ def test_wrong_manual_ranks(model, name, ranks):
         assert message.startswith("The layer 'conv3x3': ")
         assert "`manual_rank` must be" in message
         assert f"Received: {ranks!r}" in message or f"in {ranks!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "ranks", "nearest"),
+    [
+        ("tucker2", "conv3x3", (9, 6), (8, 6)),
+        ("tucker2", "conv3x3", (8, 7), (8, 6)),
+        # Each of its two groups has four channels on either side.
+        ("tucker2", "grouped", (5, 4), (4, 4)),
+        ("svd", "conv1x1", 9, 8),
+        ("tucker2", "conv1d", (4, 9), (4, 8)),
+    ],
+)
+def test_ranks_that_no_such_kernel_has(model, name, path, ranks, nearest):
+    """In whichever pass, and in the order in which they were given."""
+    entry = MANUAL | {"decomposition": name, "manual_rank": [nearest, ranks]}
+    message = error({path: entry}, model, passes=2)
+    assert f"The layer {path!r}: `manual_rank`" in message
+    assert f"Received: {ranks}, the nearest feasible are {nearest}" in message
+    # A pass that is not made is not looked at.
+    validate_model_compr_kwargs({path: entry}, model, passes=1)
 
 
 def test_a_list_that_is_too_short(model):

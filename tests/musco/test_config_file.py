@@ -19,7 +19,7 @@ CONFIG = {
     "conv": {
         "decomposition": "tucker2",
         "rank_selection": "manual",
-        "manual_rank": [(32, 24), (16, 12)],
+        "manual_rank": [(8, 6), (4, 3)],
         "curr_compr_iter": 0,
     },
     "inner/block/conv": {
@@ -30,7 +30,7 @@ CONFIG = {
     "head": {
         "decomposition": "svd",
         "rank_selection": "manual",
-        "manual_rank": [8, 4],
+        "manual_rank": [5, 4],
     },
 }
 
@@ -70,13 +70,13 @@ def test_any_reader_understands_the_file(tmp_path):
     path = tmp_path / "config.yaml"
     save_model_compr_kwargs(CONFIG, path)
     plain = yaml.load(path.read_text(), Loader=yaml.SafeLoader)
-    assert plain["conv"]["manual_rank"] == [[32, 24], [16, 12]]
+    assert plain["conv"]["manual_rank"] == [[8, 6], [4, 3]]
     assert plain["head"] == CONFIG["head"]
     # Lists mean what the tuples do.
     model = networks.residual()
     plain.pop("inner/block/conv")
     found = read_config(plain, model, passes=2)
-    assert found["conv"].at(1) == ("ranks", (12, 16))
+    assert found["conv"].at(1) == ("ranks", (3, 4))
 
 
 def test_shared_entries_are_written_out(tmp_path):
@@ -126,7 +126,7 @@ def test_dumps_of_the_original_tools(tmp_path):
 
 def test_defaultdicts_and_numpy_numbers_are_saved(tmp_path):
     config = as_defaultdicts(CONFIG)
-    config["conv"]["manual_rank"] = [tuple(np.array([32, 24])), (16, 12)]
+    config["conv"]["manual_rank"] = [tuple(np.array([8, 6])), (4, 3)]
     config["inner/block/conv"]["param_reduction"] = np.float64(1.5)
     save_model_compr_kwargs(config, tmp_path / "a.yaml")
     assert load_model_compr_kwargs(tmp_path / "a.yaml") == CONFIG

@@ -74,8 +74,9 @@ class Decomposition(abc.ABC):
         if min(self.ranks) < 1 or self.ranks != feasible:
             raise ValueError(
                 f"`ranks` are not feasible for a {name} of a kernel of shape "
-                f"{self.kernel_shape}. Received: {self.ranks}, the nearest "
-                f"feasible are {feasible}"
+                f"{self.kernel_shape}. Received: {self.ranks} "
+                f"({', '.join(self.rank_names)}), the nearest feasible are "
+                f"{feasible}"
             )
 
     @classmethod

@@ -228,7 +228,7 @@ def _read_for(path, entry, layer, passes):
         if isinstance(layer, Tensorized)
         else layer.kernel.shape
     )
-    kernel = Kernel(kind_of(info), kernel_shape_4d(shape))
+    kernel = Kernel(kind_of(info), kernel_shape_4d(shape), info["groups"])
     return read_entry(path, entry, kernel, passes)
 
 

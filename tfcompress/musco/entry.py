@@ -13,7 +13,7 @@ import collections.abc
 import dataclasses
 
 from tfcompress import decompositions
-from tfcompress.musco.selections import SELECTIONS
+from tfcompress.musco.selections import SELECTIONS, to_manual_rank
 from tfcompress.names import hint
 
 KEYS = (
@@ -133,10 +133,12 @@ class Kernel:
     Attributes:
         kind: of its layer: `DENSE`, `POINTWISE`, `CONV1D` or `CONV2D`.
         shape: of the kernel, `(h, w, in / groups, out)`.
+        groups: number of its channel groups.
     """
 
     kind: str
     shape: tuple
+    groups: int = 1
 
 
 def kind_of(layer_type):
@@ -229,10 +231,10 @@ def read_entry(path, entry, kernel=None, passes=1):
             f"`rank_selection` {word!r} needs the key `{selection.key}`. "
             f"Received the keys: {', '.join(entry)}"
         )
-    parameter = entry.get(selection.key)
-    values = selection.read(
-        selection.key, parameter, _class_for(name, kernel), passes
-    )
+    parameter, cls = entry.get(selection.key), _class_for(name, kernel)
+    values = selection.read(selection.key, parameter, cls, passes)
+    if selection.policy == "ranks" and kernel is not None:
+        _check_feasible(selection.key, parameter, values, cls, kernel)
     shown = word if parameter is None else f"{word} {parameter}"
     return LayerSchedule(path, name, word, values, shown)
 
@@ -263,6 +265,23 @@ def _word(entry, key, known, spellings=()):
         f"`{key}` must be one of {', '.join(known)}. "
         f"Received: {entry[key]!r}.{hint(word, known)}"
     )
+
+
+def _check_feasible(key, parameter, values, cls, kernel):
+    """Raises if ranks by hand are larger than they can be, in any pass."""
+    h, w, c, n = kernel.shape
+    for given, ranks in zip(parameter, values, strict=False):
+        feasible = cls.clip_ranks((h, w, c, n // kernel.groups), ranks)
+        if feasible != ranks:
+            nearest = decompositions.name_of(
+                cls(kernel.shape, feasible, kernel.groups)
+            )
+            raise ValueError(
+                f"`{key}` must hold ranks that a kernel of shape "
+                f"{kernel.shape} in {kernel.groups} group(s) can have. "
+                f"Received: {given!r}, the nearest feasible are "
+                f"{to_manual_rank(nearest, feasible)}"
+            )
 
 
 def _class_for(name, kernel):
