@@ -1,6 +1,7 @@
 """MUSCO's loop and the front ends over it."""
 
 import copy
+import json
 
 import keras
 import networks
@@ -241,7 +242,9 @@ def test_it_goes_on_where_another_process_stopped():
     first.compression_step()
     fine_tune(first.compressed_model)
     history = [[r.to_dict() for r in records] for records in first.history]
+    history = json.loads(json.dumps(history))
     second.restore(first.compressed_model, history)
+    assert second.history == first.history
     assert second.curr_iter == 1
     run(second)
     assert second.ranks == whole.ranks
@@ -251,6 +254,10 @@ def test_it_goes_on_where_another_process_stopped():
     )
     with pytest.raises(ValueError, match="`history`.*same schedule"):
         new().restore(first.compressed_model, history[::-1] + history)
+    second.restore(first.compressed_model, [])
+    assert second.curr_iter == 0 and set(second.ranks.values()) == {None}
+    run(second)
+    assert second.history == whole.history
 
 
 def test_groups_take_the_place_of_ft_every():
@@ -410,10 +417,33 @@ def test_ranks_by_hand():
     assert compressor.ranks == {"a": (6, 5), "c": 3}
 
 
+@pytest.mark.parametrize("method", [None, "tucker2", "tt"])
+def test_ranks_by_hand_of_a_grouped_convolution(method):
+    inputs = keras.Input((8, 8, 24))
+    outputs = layers.Conv2D(32, 3, groups=2, name="a")(inputs)
+    ranks = (4, 5, 6) if method == "tt" else (6, 5)
+    compressor = tc.CompressorManual(
+        keras.Model(inputs, outputs), None, method, ranks={"a": ranks}
+    )
+    run(compressor)
+    assert compressor.ranks == {"a": ranks}
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
         (tc.CompressorManual, {"ranks": {"a": 4}}, "'a'.*2 positive integers"),
+        # The order is (out, in), in which they were given.
+        (
+            tc.CompressorManual,
+            {"ranks": {"a": [(6, 5), (40, 4)]}, "nglobal_compress_iters": 2},
+            r"'a'.*Received: \(40, 4\), the nearest feasible are \(32, 4\)",
+        ),
+        (
+            tc.CompressorManual,
+            {"ranks": {"c": 99}},
+            "'c'.*Received: 99, the nearest feasible are 40",
+        ),
         (tc.CompressorManual, {"ranks": {"c": (4, 4)}}, "'c'.*Received"),
         (tc.CompressorManual, {"ranks": {"a": 0}}, "'a'.*Received: 0"),
         (tc.CompressorManual, {"ranks": {"d": 4}}, "no layer 'd'"),

@@ -96,8 +96,7 @@ class Compressor:
             _check_groups(groups, self._schedules)
             steps = schedule.group_steps(groups, passes)
         self._steps = steps
-        self.history = []
-        self.compressed_model = rewrite(self._original, {})
+        self._begin()
 
     @property
     def niters(self):
@@ -153,20 +152,23 @@ class Compressor:
         model, records = compress_layers(
             self.compressed_model, requests, self._progress
         )
-        self._advance(model, records)
+        self._advance(model, [*self.history, records])
         return records
 
     def restore(self, model, history):
         """Goes on from where an earlier process was.
 
         Args:
-            model: the fine-tuned model of the last step of `history`.
+            model: the fine-tuned model of the last step of `history`; not
+                looked at if there is none, and all begins with the original.
             history: the attribute of then; lists of `Record`, or of what their
-                `to_dict` gave.
+                `to_dict` gave, also from a JSON file.
         """
         steps = [
             [
-                record if isinstance(record, Record) else Record(**record)
+                record
+                if isinstance(record, Record)
+                else Record.from_dict(record)
                 for record in records
             ]
             for records in history
@@ -177,9 +179,10 @@ class Compressor:
                 "`history` must be that of the same schedule, whose steps are "
                 f"{self.steps}. Received: {found}"
             )
-        self.history = []
-        for records in steps:
-            self._advance(model, records)
+        if steps:
+            self._advance(model, steps)
+        else:
+            self._begin()
 
     def report(self):
         """`tfcompress.report` of the model as it was and as it is now."""
@@ -223,8 +226,12 @@ class Compressor:
         )
         return Request(wanted.method, policy, value, factorize)
 
-    def _advance(self, model, records):
-        self.history = [*self.history, records]
+    def _begin(self):
+        self.history = []
+        self.compressed_model = rewrite(self._original, {})
+
+    def _advance(self, model, history):
+        self.history = history
         self.compressed_model = model
         model.compression_plan = self._plan()
 

@@ -50,8 +50,16 @@ class Record:
     error: float | None
     skipped: str | None
 
+    @classmethod
+    def from_dict(cls, value):
+        """The record that `to_dict` described, also after JSON."""
+        ranks = value["ranks"]
+        return cls(
+            **{**value, "ranks": None if ranks is None else tuple(ranks)}
+        )
+
     def to_dict(self):
-        """The record as JSON can hold it; `Record(**value)` reads it."""
+        """The record as JSON can hold it."""
         return dataclasses.asdict(self)
 
 

@@ -133,12 +133,21 @@ class _Settings:
         self._layers = dict(graph.walk(graph.as_functional(model)))
         stats = stats_of(model) if stats is None else stats
         self.entries = config.generate_model_compr_kwargs(stats, config_type)
+        # Also of grouped convolutions, which are compressed by hand only.
+        self._methods = {
+            path: config.generate_layer_compr_kwargs(
+                {**info, "groups": 1}, config_type
+            )["decomposition"]
+            for path, info in stats.ltypes.items()
+        }
 
     def set_method(self, method):
         """The method of the convolutions that Tucker-2 is generated for."""
-        for entry in self.entries.values():
-            if method and entry and entry["decomposition"] == "tucker2":
-                entry["decomposition"] = method
+        for path, generated in self._methods.items():
+            if method and generated == "tucker2":
+                self._methods[path] = method
+                if self.entries[path]:
+                    self.entries[path]["decomposition"] = method
 
     def set_values(self, key, values):
         """A key of all layers, by one number, or of some, by a dictionary."""
@@ -164,7 +173,6 @@ class _Settings:
             left = [path for path in self.entries if path not in found]
             self.entries |= dict.fromkeys(left)
         for path, rank in found.items():
-            entry = self.entries.get(path)
             if rank is None:
                 self.entries[path] = None
             elif rank == 0 and only:
@@ -178,7 +186,7 @@ class _Settings:
                     rank if isinstance(rank, list) else [rank] * (passes or 1)
                 )
                 self.entries[path] = {
-                    "decomposition": (entry or {}).get("decomposition", "svd"),
+                    "decomposition": self._methods.get(path, "svd"),
                     "rank_selection": "manual",
                     "manual_rank": every,
                 }

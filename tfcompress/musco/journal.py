@@ -52,10 +52,7 @@ class Step:
     @classmethod
     def from_dict(cls, value):
         """The step that `to_dict` described, also after a way through JSON."""
-        records = tuple(
-            Record(**{**r, "ranks": r["ranks"] and tuple(r["ranks"])})
-            for r in value["records"]
-        )
+        records = tuple(map(Record.from_dict, value["records"]))
         return cls(**{**value, "records": records})
 
     def to_dict(self):
