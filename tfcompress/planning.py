@@ -63,8 +63,8 @@ class Survey:
                 or infinite values; it names the layer.
         """
         site = self.sites[path]
-        kernel = kernel_of(self.layers[path])
         try:
+            kernel = kernel_of(self.layers[path])
             decomposition = choose(
                 method,
                 site.kernel_shape,

@@ -239,6 +239,8 @@ WRONG = [
     ({"first": ([], 2)}, {"optimize_rank": True}, "'first': the decomposition"),
     ({"first": "svd"}, {}, r"'first': .* pair, \(method, rank\)"),
     ({"first": None}, {}, r"'first': .* pair, \(method, rank\)"),
+    (None, {}, "`decompose_info` must be a dictionary.*Received: None"),
+    ([("first", 2)], {}, "`decompose_info` must be a dictionary"),
     ({"first": ("svd", None)}, {}, "'first': the rank must be a positive int"),
     ({"first": ("svd", 0)}, {}, "'first': the rank must be a positive integer"),
     (
@@ -248,7 +250,11 @@ WRONG = [
     ),
     ({"first": ("tucker2", (2,))}, {}, "'first': A rank code must be"),
     ({"first": ("cp3", (2, 2))}, {}, "'first': `ranks` of CP must be 1"),
-    ({"first": ("tucker2", (99, 2))}, {}, "'first': .*not feasible"),
+    (
+        {"first": ("tucker2", (99, 2))},
+        {},
+        r"'first': .*not feasible.*Received: \(2, 99\) \(input, output\)",
+    ),
     ({"head": ("tucker2", (2, 2))}, {}, "'head': 'tucker2' is for .*Dense"),
     ({"first": ("svd_1x1", 2)}, {}, "'first': 'svd_1x1' is for 1 x 1"),
     ({"flat": ("svd", 2)}, {}, "no layer to compress called 'flat'"),

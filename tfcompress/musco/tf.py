@@ -6,6 +6,7 @@ stands for the import from `musco.tf`. All settings of a layer are kept, and a
 layer never grows: one that would is left alone.
 """
 
+import collections.abc
 import dataclasses
 
 import keras
@@ -254,6 +255,11 @@ class _Settings:
 
 
 def _requests(model, decompose_info, settings):
+    if not isinstance(decompose_info, collections.abc.Mapping):
+        raise ValueError(
+            "`decompose_info` must be a dictionary from layer to (method, "
+            f"rank). Received: {decompose_info!r}"
+        )
     layers = dict(graph.walk(model))
     requests = {}
     for name, wanted in decompose_info.items():
