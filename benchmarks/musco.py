@@ -12,6 +12,7 @@ table; `--output=docs/musco-experiment` also writes it, the journals and plots.
 FLAGS go to the program, such as those that say how images are normalized.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -41,6 +42,7 @@ _SELECTIONS = flags.DEFINE_list(
 )
 _PASSES = flags.DEFINE_integer("passes", 3, "Passes of MUSCO.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs after each pass.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds: each has runs of its own.")
 flags.mark_flags_as_required(["data_dir", "pretrained_model", "work_dir"])
 
 
@@ -76,12 +78,13 @@ def final_ranks(folder):
     return config
 
 
-def compare(selection, value, extra):
+def compare(selection, value, seed, extra):
     """The folders of the run in passes and of that in one pass."""
-    name = f"{selection}{value}"
+    name = f"{selection}{value}-seed{seed}"
     several = run_program(
         f"{name}-passes",
         _EPOCHS.value,
+        f"--seed={seed}",
         f"--rank_selection={selection}",
         f"--selection_value={value}",
         f"--passes={_PASSES.value}",
@@ -92,6 +95,7 @@ def compare(selection, value, extra):
     once = run_program(
         f"{name}-once",
         _EPOCHS.value * _PASSES.value,
+        f"--seed={seed}",
         "--rank_selection=manual",
         f"--schedule={schedule}",
         "--passes=1",
@@ -136,37 +140,73 @@ HEADER = (
 )
 
 
-def verdict(selection, several, once):
-    """One sentence: which run won, and by how much."""
-    a, b = (
-        journal_of(folder).steps[-1].metrics["fine_tuned"]["accuracy"]
-        for folder in (several, once)
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two runs to the same ranks.
+
+    Attributes:
+        label: the rank selection with its value.
+        seed: of both runs.
+        passes: folder of the run in several passes.
+        once: folder of the run in one.
+    """
+
+    label: str
+    seed: str
+    passes: pathlib.Path
+    once: pathlib.Path
+
+    @property
+    def gain(self):
+        """Points by which the several passes are better."""
+        passes, once = (
+            journal_of(folder).steps[-1].metrics["fine_tuned"]["accuracy"]
+            for folder in (self.passes, self.once)
+        )
+        return 100 * (passes - once)
+
+
+def verdict(label, pairs):
+    """One sentence: which way won, and by how much."""
+    gains = [pair.gain for pair in pairs]
+    mean = sum(gains) / len(gains)
+    winner = f"{_PASSES.value} passes" if mean > 0 else "one pass"
+    shown = ", ".join(f"{gain:+.1f}" for gain in gains)
+    return (
+        f"* {label}: {winner} won, by {abs(mean):.1f} points on average "
+        f"({_PASSES.value} passes minus one, seed by seed: {shown})."
     )
-    passes = f"{_PASSES.value} passes"
-    winner = (
-        "neither won" if a == b else f"{passes if a > b else 'one pass'} won"
-    )
-    return f"* {selection}: {winner}, by {100 * abs(a - b):.1f} points."
 
 
 def main(arguments):
-    pairs = [selection.split(":") for selection in _SELECTIONS.value]
-    runs = [(*pair, *compare(*pair, arguments[1:])) for pair in pairs]
-    first = journal_of(runs[0][2]).steps[0].metrics["before"]
+    chosen = [selection.split(":") for selection in _SELECTIONS.value]
+    pairs = [
+        Pair(
+            f"{selection} {value}",
+            seed,
+            *compare(selection, value, seed, arguments[1:]),
+        )
+        for selection, value in chosen
+        for seed in _SEEDS.value
+    ]
+    start = journal_of(pairs[0].once)
+    first = start.steps[0].metrics["before"]
     lines = [
         HEADER,
-        f"| original | {journal_of(runs[0][2]).params:,} | | | | "
-        f"{_percent(first)} | | {first['cross_entropy']:.3f} |",
+        f"| original | {start.params:,} | | | | {_percent(first)} | | "
+        f"{first['cross_entropy']:.3f} |",
     ]
-    for selection, value, several, once in runs:
-        label = f"{selection} {value}"
-        lines.append(row(f"{label}, {_PASSES.value} passes", several))
-        lines.append(row(f"{label}, one pass", once))
+    for pair in pairs:
+        label = f"{pair.label}, seed {pair.seed}"
+        lines.append(row(f"{label}, {_PASSES.value} passes", pair.passes))
+        lines.append(row(f"{label}, one pass", pair.once))
     lines.append("")
-    lines += [verdict(s, a, b) for s, _, a, b in runs]
+    for label in dict.fromkeys(pair.label for pair in pairs):
+        same = [pair for pair in pairs if pair.label == label]
+        lines.append(verdict(label, same))
     print("\n" + "\n".join(lines))
     if _OUTPUT.value:
-        publish(pathlib.Path(_OUTPUT.value), lines, runs)
+        publish(pathlib.Path(_OUTPUT.value), lines, pairs)
 
 
 INTRODUCTION = """\
@@ -181,36 +221,43 @@ optimizer and number of steps; the learning rate falls to zero in each
 fine-tuning. The stem is left alone. The images are JPEG copies, on which the
 original is less accurate than on the lossless ones: look at differences. The
 accuracies are those of the 10,000 test images after the last epoch; no epoch is
-chosen by them. One run each, so that a point more or less means little."""
+chosen by them. The journals and plots are those of the first seed."""
 
 
-def publish(output, lines, runs):
+def publish(output, lines, pairs):
     """Writes the page, and the plots beside it."""
-    command = shlex.join(["python", *sys.argv])
-    for hidden in (_WORK.value, _DATA.value, _MODEL.value):
-        # Where the files lay is nobody's business.
-        command = command.replace(
-            hidden, pathlib.Path(hidden).name.upper().replace(".KERAS", "")
-        )
     parts = [
         INTRODUCTION.format(passes=_PASSES.value, epochs=_EPOCHS.value),
-        "    " + command,
+        f"    {_command()}",
         "\n".join(lines),
     ]
-    for selection, value, several, once in runs:
-        parts.append(f"## {selection} {value}")
+    for pair in (p for p in pairs if p.seed == _SEEDS.value[0]):
+        parts.append(f"## {pair.label}")
         for name, folder in (
-            (f"{_PASSES.value} passes", several),
-            ("one pass", once),
+            (f"{_PASSES.value} passes", pair.passes),
+            ("one pass", pair.once),
         ):
+            selection = pair.label.split()[0]
             stem = f"{output.name}-{selection}-{name.replace(' ', '-')}"
             shutil.copyfile(
                 folder / "accuracy.png", output.with_name(f"{stem}.png")
             )
-            parts.append(f"### {name}\n\n![{name}]({stem}.png)")
             journal = str(journal_of(folder)).rstrip()
-            parts.append("```\n" + journal + "\n```")
+            parts.append(f"### {name}\n\n![{name}]({stem}.png)")
+            parts.append(f"```\n{journal}\n```")
     write_text(output.with_suffix(".md"), "\n\n".join(parts) + "\n")
+
+
+def _command():
+    """The command line, without the places where the files lay."""
+    command = shlex.join(["python", *sys.argv])
+    for place, name in (
+        (_WORK.value, "WORK"),
+        (_DATA.value, "DATA"),
+        (_MODEL.value, "MODEL.keras"),
+    ):
+        command = command.replace(place, name)
+    return command
 
 
 if __name__ == "__main__":
