@@ -94,6 +94,41 @@ def test_worked_by_hand():
         assert vbmf_rank(matrix, 1.0, noise_variance=0.25) == rank
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_threshold_of_a_component_above_noise(shape):
+    """Where one component begins to count, against formula and grid search.
+
+    Nakajima et al. 2013: of variance v of the noise, those with
+    s^2 > M v (1 + tau) (1 + alpha / tau), tau = 2.5129 sqrt(alpha).
+    """
+    rows, cols = sorted(shape)
+    alpha = rows / cols
+    tau = 2.5129 * np.sqrt(alpha)
+    bound = (1 + tau) * (1 + alpha / tau)
+    # Noise: the quantiles of a straight line under its largest value.
+    noise = np.linspace(1 + np.sqrt(alpha), 1 - np.sqrt(alpha), rows + 1)[1:]
+
+    def energy(variance, x):
+        x = x / variance
+        z, rest = x[x > bound], x[x <= bound]
+        t = (z - 1 - alpha + np.sqrt((z - 1 - alpha) ** 2 - 4 * alpha)) / 2
+        terms = z - t + np.log((t + 1) / z) + alpha * np.log(t / alpha + 1)
+        return terms.sum() + np.sum(rest - np.log(rest))
+
+    found = set()
+    for signal in np.linspace(0.8, 1.6, 17) * bound:
+        x = np.array([signal, *np.maximum(noise[:-1], 1e-3) ** 2])
+        tail = x[int(np.ceil(rows / (1 + alpha))) - 1 :]
+        lowest = max(tail[0] / bound, tail.mean())
+        grid = np.geomspace(lowest, x.mean(), 400)
+        best = grid[np.argmin([energy(v, x) for v in grid])]
+        expected = np.count_nonzero(x > bound * best)
+        values = np.sqrt(cols * x)
+        assert vbmf.evbmf_rank_of_values(values, shape) == expected
+        found.add(expected)
+    assert found == {0, 1}
+
+
 def component_energy(value, variance, rows, cols, prior):
     """Least free energy of one component, and its a b, by plain descent.
 
