@@ -331,6 +331,19 @@ def test_the_loop_of_the_port(number, noisy):
     assert max(errors) < 2 * NOISE
 
 
+def test_the_report_is_that_of_all_iterations(rng):
+    model = fill(sequential(), rng, noise=NOISE)
+    layer = model.get_layer("second")
+    layer.kernel.assign(rng.normal(size=layer.kernel.shape))
+    compressor = CompressorVBMF(model, number=2)
+    while not compressor.done:
+        compressor.compress_iteration()
+    report = tc.report(model, compressor.compressed_model)
+    assert list(report.skipped) == ["second"]
+    assert "for noise" in report.skipped["second"]
+    assert len(report.layers) == 4
+
+
 def test_later_iterations_compress_anew(rng):
     inputs = keras.Input((4, 4, 64))
     x = layers.Conv2D(64, 3, name="conv")(inputs)

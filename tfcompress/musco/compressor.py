@@ -7,7 +7,13 @@ Gusak et al., "Automated Multi-Stage Compression of Neural Networks", 2019
 from tfcompress import graph
 from tfcompress.decompositions import name_of
 from tfcompress.musco import algorithms, config, schedule
-from tfcompress.musco.engine import Record, Request, compress_layers
+from tfcompress.musco.engine import (
+    Record,
+    Request,
+    compress_layers,
+    latest_records,
+    plan_of,
+)
 from tfcompress.musco.selections import to_manual_rank
 from tfcompress.names import hint
 from tfcompress.planning import Survey
@@ -189,7 +195,7 @@ class Compressor:
         return report(self._original, self.compressed_model)
 
     def __str__(self):
-        latest, ranks = self._latest(), self.ranks
+        latest, ranks = latest_records(self.history), self.ranks
         rows = []
         for path, wanted in self._schedules.items():
             site, record = self._survey.sites.get(path), latest.get(path)
@@ -233,27 +239,7 @@ class Compressor:
     def _advance(self, model, history):
         self.history = history
         self.compressed_model = model
-        model.compression_plan = self._plan()
-
-    def _plan(self):
-        """The plan that leads from the original to the present model."""
-        layers = dict(graph.walk(self.compressed_model))
-        decisions = dict.fromkeys(
-            (p for p in self._survey.sites if p not in self._schedules),
-            "not selected",
-        )
-        for path, record in self._latest().items():
-            site = self._survey.sites.get(path)
-            if site is None:
-                continue
-            stored = getattr(layers[path], "decomposition", None)
-            changed = stored is not None and stored != site.stored
-            decisions[path] = stored if changed else record.skipped
-        return self._survey.plan(decisions)
-
-    def _latest(self):
-        """The last record of each layer."""
-        return {r.path: r for records in self.history for r in records}
+        model.compression_plan = plan_of(self._survey, model, history)
 
     def _passes_done(self, path):
         return sum(path == r.path for records in self.history for r in records)

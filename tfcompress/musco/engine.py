@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfcompress import decompositions, linalg
+from tfcompress import decompositions, graph, linalg
 from tfcompress.names import hint
 from tfcompress.planning import Survey
 from tfcompress.rewrite import rewrite
@@ -112,6 +112,33 @@ def compress_layers(model, requests, progress=None):
         for path, request in requests.items()
     ]
     return new, records
+
+
+def latest_records(history):
+    """Dictionary from path to the last `Record` in a list of lists of them."""
+    return {r.path: r for records in history for r in records}
+
+
+def plan_of(survey, model, history):
+    """The plan that leads from an original to what several steps made of it.
+
+    Args:
+        survey: the `Survey` of the original.
+        model: the compressed model.
+        history: one list of `Record` per step.
+
+    Returns:
+        A `Plan`. The reason why a layer was left alone is that of its last
+        step.
+    """
+    layers = dict(graph.walk(model))
+    decisions = {}
+    for path, record in latest_records(history).items():
+        if path in survey.sites:
+            stored = getattr(layers[path], "decomposition", None)
+            changed = stored not in (None, survey.sites[path].stored)
+            decisions[path] = stored if changed else record.skipped
+    return survey.plan(decisions)
 
 
 def _record(layer, path, request, plan, error):

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfcompress import graph
 from tfcompress.musco.config import path_of, with_name
-from tfcompress.musco.engine import compress_layers
+from tfcompress.musco.engine import compress_layers, plan_of
 from tfcompress.musco.single_layers import request_for, warn_of_skipped
 from tfcompress.names import hint
 from tfcompress.planning import Survey
@@ -182,7 +182,7 @@ class CompressorVBMF:
             )
         model = graph.as_functional(model)
         types = layer_types(model)
-        survey = Survey.of(model)
+        self._survey = survey = Survey.of(model)
         self._requests = {
             path: request_for(survey.layers[path], conv2d, selections[conv2d])
             if types[path]["kernel_size"]
@@ -228,6 +228,7 @@ class CompressorVBMF:
             raise CompressionError(str(error)) from error
         self.compressed_model = model
         self.history = [*self.history, records]
+        model.compression_plan = plan_of(self._survey, model, self.history)
         self._visited += len(paths)
         self._next = end if end < len(self.layer_names) else 0
         return model
