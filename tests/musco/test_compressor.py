@@ -305,6 +305,23 @@ def test_the_report_is_that_of_all_steps():
     }
 
 
+def test_the_plan_holds_what_changed_of_a_compressed_original():
+    model = tc.compress(network(), "svd", ranks=6, include=["b", "c"])
+    by_hand = {"decomposition": "svd", "rank_selection": "manual"}
+    compressor = tc.Compressor(
+        model,
+        model_compr_kwargs={
+            "b": by_hand | {"manual_rank": [8]},
+            "c": by_hand | {"manual_rank": [3]},
+        },
+    )
+    run(compressor)
+    plan = compressor.compressed_model.compression_plan
+    assert {path: value.ranks for path, value in plan.items()} == {"c": (3,)}
+    assert "would not get smaller" in plan.skipped["b"]
+    assert plan.skipped["a"] == "not selected"
+
+
 def test_algorithm_options_reach_the_algorithm():
     model = network()
     settings = {
