@@ -34,6 +34,6 @@ setup(
         "cpu": ["tensorflow-cpu>=2.18", *PROGRAMS],
         "gpu": ["tensorflow[and-cuda]>=2.18", *PROGRAMS],
         "jax": ["jax"],
-        "test": ["pytest", "ruff==0.17.5", "tensorly"],
+        "test": ["pytest", "pytest-xdist", "ruff==0.17.5", "tensorly"],
     },
 )
