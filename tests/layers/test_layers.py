@@ -32,7 +32,7 @@ SETTINGS = {
         {"kernel_size": (3, 2), "activation": "softmax"},
         {"bias_initializer": "ones", "bias_regularizer": "l2"},
         {"bias_constraint": "non_neg", "trainable": False},
-        {"activity_regularizer": keras.regularizers.L2(0.1)},
+        {"activity_regularizer": "l2"},
     ],
     "conv1d": [
         {},
