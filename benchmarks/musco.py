@@ -170,11 +170,17 @@ def verdict(label, pairs):
     """One sentence: which way won, and by how much."""
     gains = [pair.gain for pair in pairs]
     mean = sum(gains) / len(gains)
-    winner = f"{_PASSES.value} passes" if mean > 0 else "one pass"
+    passes = f"{_PASSES.value} passes"
+    if min(gains) > 0:
+        winner = f"{passes} won"
+    elif max(gains) < 0:
+        winner = "one pass won"
+    else:
+        winner = "no winner, the seeds disagree"
     shown = ", ".join(f"{gain:+.1f}" for gain in gains)
     return (
-        f"* {label}: {winner} won, by {abs(mean):.1f} points on average "
-        f"({_PASSES.value} passes minus one, seed by seed: {shown})."
+        f"* {label}: **{winner}**. Points of {passes} minus one, seed by seed: "
+        f"{shown}; on average {mean:+.1f}."
     )
 
 
@@ -210,7 +216,7 @@ def main(arguments):
 
 
 INTRODUCTION = """\
-# {passes} passes against one
+# MUSCO: {passes} passes against one
 
 A trained ResNet-20 for CIFAR-10 (the published one of He et al., v1) is
 compressed in {passes} passes with {epochs} epochs of fine-tuning after each,
@@ -221,7 +227,8 @@ optimizer and number of steps; the learning rate falls to zero in each
 fine-tuning. The stem is left alone. The images are JPEG copies, on which the
 original is less accurate than on the lossless ones: look at differences. The
 accuracies are those of the 10,000 test images after the last epoch; no epoch is
-chosen by them. The journals and plots are those of the first seed."""
+chosen by them. Where a cell has several numbers, they are those of the passes,
+one after the other. The journals and plots are those of the first seed."""
 
 
 def publish(output, lines, pairs):
