@@ -59,12 +59,14 @@ def test_what_was_not_measured_has_no_curve():
 
 
 def test_labels(journal):
-    (axes,) = accuracy_figure(journal).axes
+    figure = accuracy_figure(journal)
+    (axes,) = figure.axes
     assert axes.get_title() == "net: accuracy over the steps of MUSCO"
     assert "compression" in axes.get_xlabel()
     assert "accuracy" in axes.get_ylabel()
     assert [text.get_text() for text in axes.texts] == ["1"]
-    shown = {text.get_text() for text in axes.get_legend().get_texts()}
+    (legend,) = figure.legends
+    shown = {text.get_text() for text in legend.get_texts()}
     assert shown == {"original", *curves(journal)}
 
 
