@@ -12,6 +12,8 @@ from tfcompress.musco import Compressor
 from tfcompress.musco.algorithms import check_algo_kwargs, factorizer
 from tfcompress.musco.quantized import decompose_quantized
 
+pytestmark = pytest.mark.grid
+
 # The defaults of MUSCO, as its code gives them.
 CP = {
     "n_iter_max": 5000,

@@ -14,6 +14,8 @@ from tfcompress.musco import (
 )
 from tfcompress.musco.config import CONFIG_TYPES, read_config
 
+pytestmark = pytest.mark.grid
+
 CONFIG = {
     "stem": None,
     "conv": {
