@@ -1,0 +1,93 @@
+"""Networks by name."""
+
+import re
+
+from tfcompress.names import hint
+from tfcompress.zoo import resnet
+
+REGISTRY = {network.name: network for network in resnet.NETWORKS}
+# A name without its data set is that of ImageNet's where both have one.
+_DATASETS = ("imagenet_", "cifar10_")
+
+
+def names():
+    """The names of all networks, numbers in their order."""
+    return tuple(sorted(REGISTRY, key=_in_order))
+
+
+def get(name):
+    """The `Network` of a name.
+
+    Args:
+        name: one of `names()`; its data set, case, dashes and underscores may
+            be left out, such as in `"resnet50"` or `"LeNet-5"`.
+
+    Raises:
+        ValueError: if there is none; it says which names are near.
+    """
+    if isinstance(name, str):
+        found = REGISTRY.get(name) or _aliases().get(_plain(name))
+        if found is not None:
+            return found
+    raise ValueError(
+        f"`name` must be a network of the zoo, see `zoo.names()`. "
+        f"Received: {name!r}.{hint(name, names())}"
+    )
+
+
+def build(name, weights=None, num_classes=None, input_shape=None):
+    """A network by name.
+
+    Args:
+        name: see `get`.
+        weights: None for random ones, the path of a file that `load_weights`
+            takes, or a name that the network has in `Network.pretrained`.
+        num_classes: length of the logits, the network's own if None.
+        input_shape: (height, width, channels) of an image, the network's own
+            if None.
+
+    Returns:
+        A functional `keras.Model` from images (batch, height, width, channels)
+        to logits (batch, num_classes), with the name of the network.
+
+    Raises:
+        ValueError: if an argument is not one of the above, or the weights do
+            not fit.
+    """
+    network = get(name)
+    arguments = {
+        "num_classes": (
+            network.num_classes if num_classes is None else num_classes
+        ),
+        "input_shape": (
+            network.input_shape if input_shape is None else input_shape
+        ),
+        "name": network.name,
+    }
+    if weights in network.pretrained:
+        return network.builder(**arguments, weights=weights)
+    model = network.builder(**arguments)
+    if weights is not None:
+        from tfcompress.zoo.weights import load_weights
+
+        load_weights(model, weights)
+    return model
+
+
+def _aliases():
+    """Dictionary from shortened names to networks."""
+    found = {_plain(name): network for name, network in REGISTRY.items()}
+    for prefix in _DATASETS:
+        for name, network in REGISTRY.items():
+            if name.startswith(prefix):
+                found.setdefault(_plain(name.removeprefix(prefix)), network)
+    return found
+
+
+def _plain(name):
+    return re.sub(r"[-_ ]", "", name.casefold())
+
+
+def _in_order(name):
+    parts = re.split(r"(\d+)", name)
+    return [(int(p), "") if p.isdigit() else (-1, p.casefold()) for p in parts]
