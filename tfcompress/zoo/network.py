@@ -71,6 +71,8 @@ class Network:
             takes them as `weights`.
         preprocess: function from images with values from 0 to 255 to what the
             network takes, where `means` and `deviations` cannot say it.
+        ignored: what names of tensors begin with that a state dict of the
+            original may have and the network has not, such as `("aux1.",)`.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Network:
     reordering: Reordering = Reordering()
     pretrained: tuple = ()
     preprocess: collections.abc.Callable | None = None
+    ignored: tuple = ()
 
 
 def imagenet_network(name, builder, num_params, crop=224, **settings):
