@@ -10,13 +10,13 @@ IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)
 # of its networks: the first convolution and the 1x1 ones have no spatial
 # extent to split, or too few channels.
 HT2_RULES = (
-    ("stem", "conv_svd"),
-    ("pointwise", "conv_svd"),
-    ("dense", "svd"),
-    ("conv", "ht2"),
+    ("@stem", "conv_svd"),
+    ("@pointwise", "conv_svd"),
+    ("@dense", "svd"),
+    ("@conv", "ht2"),
 )
 # Before other rules: the classifier stays as it is.
-KEEP_CLASSIFIER = ("classifier", None)
+KEEP_CLASSIFIER = ("@classifier", None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Reordering:
         reference: square root of the weights of a layer that gets 1 + r.
     """
 
-    include: tuple = ("conv", "dense")
-    exclude: tuple = ("stem",)
+    include: tuple = ("@conv", "@dense")
+    exclude: tuple = ("@stem",)
     reference: float = 64.0
 
     @property
