@@ -34,6 +34,8 @@ setup(
         "cpu": ["tensorflow-cpu>=2.18", *PROGRAMS],
         "gpu": ["tensorflow[and-cuda]>=2.18", *PROGRAMS],
         "jax": ["jax"],
+        # To read and write state dicts of PyTorch.
+        "torch": ["torch", "safetensors"],
         "test": ["pytest", "pytest-xdist", "ruff==0.17.5", "tensorly"],
     },
 )
