@@ -67,10 +67,14 @@ class Network:
         compression: methods by layer, pairs `(which, method)` as `make_plan`
             takes them, of which the first that matches holds.
         reordering: the layers that are reordered, a `Reordering`.
+        aliases: other names that people know it by.
+        ignored: how the names of tensors begin that PyTorch's files have for
+            parts that the network does without.
         pretrained: names of weights that the builder itself can fetch; it
             takes them as `weights`.
-        preprocess: function from images with values from 0 to 255 to what the
-            network takes, where `means` and `deviations` cannot say it.
+        preprocess: function from images with values from 0 to 255, as
+            floats, to what the network takes, where `means` and `deviations`
+            cannot say it. It may change an array that it is given.
         ignored: what names of tensors begin with that a state dict of the
             original may have and the network has not, such as `("aux1.",)`.
     """
@@ -87,6 +91,8 @@ class Network:
     crop: int | None = None
     compression: tuple = HT2_RULES
     reordering: Reordering = Reordering()
+    aliases: tuple = ()
+    ignored: tuple = ()
     pretrained: tuple = ()
     preprocess: collections.abc.Callable | None = None
     ignored: tuple = ()
@@ -94,7 +100,11 @@ class Network:
 
 def imagenet_network(name, builder, num_params, crop=224, **settings):
     """A `Network` of 1000 classes, evaluated as torchvision does."""
-    defaults = {"means": IMAGENET_MEANS, "deviations": IMAGENET_DEVIATIONS}
+    defaults = {
+        "means": IMAGENET_MEANS,
+        "deviations": IMAGENET_DEVIATIONS,
+        "resize": 256,
+    }
     return Network(
         name,
         builder,
@@ -102,7 +112,6 @@ def imagenet_network(name, builder, num_params, crop=224, **settings):
         num_classes=1000,
         num_params=num_params,
         dataset="imagenet",
-        resize=256,
         crop=crop,
         **(defaults | settings),
     )

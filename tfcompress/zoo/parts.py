@@ -116,6 +116,14 @@ def flatten(x, name="flatten"):
     return layers.Flatten(name=name)(x)
 
 
+def dense(x, units, name):
+    return layers.Dense(units, name=name)(x)
+
+
+def dropout(x, rate, name):
+    return layers.Dropout(rate, name=name)(x)
+
+
 def classifier(x, num_classes, name):
     """The logits, in float32 also under mixed precision.
 
@@ -130,6 +138,26 @@ def classifier(x, num_classes, name):
     half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
     dtype = "float32" if half else None
     return layers.Dense(num_classes, dtype=dtype, name=name)(x)
+
+
+class Chain:
+    """Pieces one after the other, named as in a `torch.nn.Sequential`.
+
+    Attributes:
+        x: what the last piece gives.
+        name: of the chain; the pieces have `name.0`, `name.1` and so on.
+    """
+
+    def __init__(self, x, name):
+        self.x = x
+        self.name = name
+        self._length = 0
+
+    def add(self, piece, *args, **kwargs):
+        """Applies `piece(x, *args, name=..., **kwargs)`."""
+        name = f"{self.name}.{self._length}"
+        self.x = piece(self.x, *args, name=name, **kwargs)
+        self._length += 1
 
 
 def _padded(x, size, strides, padding, name):

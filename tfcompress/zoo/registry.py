@@ -3,11 +3,32 @@
 import re
 
 from tfcompress.names import hint
-from tfcompress.zoo import resnet
+from tfcompress.zoo import (
+    alexnet,
+    applications,
+    densenet,
+    googlenet,
+    lenet,
+    mobilenet_v2,
+    resnet,
+    vgg,
+)
 
-REGISTRY = {network.name: network for network in resnet.NETWORKS}
-# A name without its data set is that of ImageNet's where both have one.
-_DATASETS = ("imagenet_", "cifar10_")
+_FAMILIES = (
+    resnet,
+    vgg,
+    alexnet,
+    googlenet,
+    mobilenet_v2,
+    densenet,
+    lenet,
+    applications,
+)
+REGISTRY = {
+    network.name: network for family in _FAMILIES for network in family.NETWORKS
+}
+# A name without its prefix means the first of these that has it.
+_PREFIXES = ("imagenet_", "cifar10_", applications.PREFIX)
 
 
 def names():
@@ -19,8 +40,8 @@ def get(name):
     """The `Network` of a name.
 
     Args:
-        name: one of `names()`; its data set, case, dashes and underscores may
-            be left out, such as in `"resnet50"` or `"LeNet-5"`.
+        name: one of `names()`. Case, dashes and underscores do not matter, and
+            the data set may be left out: `"resnet50"`, `"LeNet-5"`.
 
     Raises:
         ValueError: if there is none; it says which names are near.
@@ -68,6 +89,7 @@ def build(name, weights=None, num_classes=None, input_shape=None):
         return network.builder(**arguments, weights=weights)
     model = network.builder(**arguments)
     if weights is not None:
+        # It looks networks up here.
         from tfcompress.zoo.weights import load_weights
 
         load_weights(model, weights)
@@ -75,10 +97,12 @@ def build(name, weights=None, num_classes=None, input_shape=None):
 
 
 def _aliases():
-    """Dictionary from shortened names to networks."""
-    found = {_plain(name): network for name, network in REGISTRY.items()}
-    for prefix in _DATASETS:
-        for name, network in REGISTRY.items():
+    """Dictionary from plain forms of names to networks."""
+    known = [(network.name, network) for network in REGISTRY.values()]
+    known += [(a, network) for _, network in known for a in network.aliases]
+    found = {_plain(name): network for name, network in known}
+    for prefix in _PREFIXES:
+        for name, network in known:
             if name.startswith(prefix):
                 found.setdefault(_plain(name.removeprefix(prefix)), network)
     return found
