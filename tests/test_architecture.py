@@ -19,7 +19,7 @@ SOURCES = sorted(
 
 # Lower ones know nothing of higher ones; those on one line may know each other.
 LEVELS = [
-    {"linalg", "modes", "einsum", "files", "names", "convolution"},
+    {"linalg", "modes", "einsum", "files", "names", "packing", "convolution"},
     {"decompositions"},
     {"costs", "ranks", "factorization"},
     {"initialization"},

@@ -414,10 +414,11 @@ def test_a_plan_prints_a_table_of_costs():
     # 2 * (32 + 16) = 96 of 512 parameters; the model has 16 biases besides.
     lines = str(plan).splitlines()
     assert lines[2].split() == (
-        "dense 32 x 16 svd 2 512 96 18.8 % 512 96 factorized".split()
+        "dense 32 x 16 svd 2 512 96 18.8 % 512 96 18.8 % factorized".split()
     )
     assert lines[6].split() == (
-        "compressed kernels (1) 512 96 18.8 % 512 96 18.8 %".split()
+        "compressed kernels (1) 512 96 18.8 % 512 96 18.8 % "
+        "2,048 384 18.8 %".split()
     )
     assert lines[7].split() == (
         f"model {model.name} 528 112 21.2 % 512 96 18.8 %".split()

@@ -85,6 +85,10 @@ class Primitives(abc.ABC):
         """
 
     @abc.abstractmethod
+    def rebuilt(self, x, decomposition, factors):
+        """Convolves by the kernel that the factors stand for, as a whole."""
+
+    @abc.abstractmethod
     def subsample(self, x, steps):
         """Keeps every `steps[0]`-th row and every `steps[1]`-th column."""
 
@@ -282,6 +286,9 @@ class Convolution(Primitives):
         x = self._swap(x, (self.groups, copies, inputs))
         x = self._swap_back(self._conv(x, kernel, self), copies, outputs)
         return x
+
+    def rebuilt(self, x, decomposition, factors):
+        return self.dense(x, decomposition.reconstruct(factors))
 
     def _swap(self, x, modes):
         """Folds the middle one of three channel modes into the batch."""

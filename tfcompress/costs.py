@@ -42,7 +42,7 @@ def choose_implementation(decomposition, convolution, size):
 
     Returns:
         `"factorized"`, or `"reconstructed"` where the factors cost more than
-        the whole kernel.
+        the whole kernel, or can do no more than rebuild it.
     """
     kernel_shape = decomposition.kernel_shape
     reach = (
@@ -60,9 +60,10 @@ def choose_implementation(decomposition, convolution, size):
     # A kernel that serves few positions is not worth rebuilding.
     weight = min(CONTRACTION_COST, max(positions, 1))
     cost = counter.total + (weight - 1) * counter.contractions
-    if cost <= dense_macs(kernel_shape, convolution, size):
-        return "factorized"
-    return "reconstructed"
+    dense = dense_macs(kernel_shape, convolution, size)
+    if counter.rebuilds or cost > dense:
+        return "reconstructed"
+    return "factorized"
 
 
 def _count(decomposition, convolution, size):
@@ -81,7 +82,9 @@ class MacCounter(Primitives):
 
     def __init__(self, geometry, counts=None):
         self._geometry = geometry
-        self._counts = {"conv": 0, "contract": 0} if counts is None else counts
+        if counts is None:
+            counts = {"conv": 0, "contract": 0, "rebuilt": 0}
+        self._counts = counts
 
     @property
     def geometry(self):
@@ -96,6 +99,11 @@ class MacCounter(Primitives):
     def contractions(self):
         """Those of them that are of contractions over split channels."""
         return self._counts["contract"]
+
+    @property
+    def rebuilds(self):
+        """Whether a kernel was rebuilt and used as a whole."""
+        return self._counts["rebuilt"] > 0
 
     def at(self, geometry):
         return MacCounter(geometry, self._counts)
@@ -117,6 +125,14 @@ class MacCounter(Primitives):
         macs = math.prod(size) * groups * copies * math.prod(shape)
         self._counts["conv"] += macs
         return *size, groups * copies * outputs
+
+    def rebuilt(self, x, decomposition, factors):
+        kernel_shape = decomposition.kernel_shape
+        self._counts["rebuilt"] += dense_macs(
+            kernel_shape, self.geometry, x[:2]
+        )
+        size = self.geometry.output_size(x[:2], kernel_shape[:2])
+        return *size, kernel_shape[3]
 
     def subsample(self, x, steps):
         return -(-x[0] // steps[0]), -(-x[1] // steps[1]), x[2]

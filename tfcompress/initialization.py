@@ -20,20 +20,9 @@ def factor_initializers(decomposition, kernel_initializer):
     Returns:
         Dictionary from factor name to a Keras initializer.
     """
-    terms, output = decomposition.equation.split("->")
-    sizes = {
-        letter: size
-        for term, shape in zip(
-            terms.split(","),
-            decomposition.block_factor_shapes.values(),
-            strict=True,
-        )
-        for letter, size in zip(term, shape, strict=True)
-    }
-    count = math.prod(n for letter, n in sizes.items() if letter not in output)
     variance = kernel_variance(kernel_initializer, decomposition.kernel_shape)
     names = decomposition.factor_shapes
-    share = (variance / count) ** (1 / len(names))
+    share = (variance / decomposition.summands) ** (1 / len(names))
     return {
         name: keras.initializers.RandomNormal(
             stddev=math.sqrt(share), seed=_seed(kernel_initializer, i)

@@ -66,11 +66,15 @@ class Plan(collections.abc.MutableMapping):
             )
         site = self.sites[path]
         site.check(decomposition)
-        if decomposition.num_params >= site.num_params:
+        if (
+            decomposition.num_params >= site.num_params
+            or decomposition.num_bytes >= site.num_bytes
+        ):
             raise ValueError(
                 f"The layer {path!r} would not get smaller: its kernel has "
-                f"{site.num_params:,} parameters. Choose lower ranks. "
-                f"Received: {decomposition} of {decomposition.num_params:,}"
+                f"{site.num_params:,} parameters in {site.num_bytes:,} bytes. "
+                f"Choose lower ranks. Received: {decomposition} of "
+                f"{decomposition.num_params:,} in {decomposition.num_bytes:,}"
             )
         self._chosen[path] = decomposition
         self.skipped.pop(path, None)
@@ -92,8 +96,22 @@ class Plan(collections.abc.MutableMapping):
 
     @property
     def params_after(self):
-        """Parameters of the factors that take their place."""
+        """Parameters of the factors that take their place.
+
+        Constants beside them, such as a permutation, are none; the bytes
+        count these too.
+        """
         return sum(decomposition.num_params for decomposition in self.values())
+
+    @property
+    def bytes_before(self):
+        """Size of the kernels that the plan compresses, in float32."""
+        return sum(self.sites[path].num_bytes for path in self)
+
+    @property
+    def bytes_after(self):
+        """Size in a file of what takes their place, see `Decomposition`."""
+        return sum(decomposition.num_bytes for decomposition in self.values())
 
     @property
     def kept_share(self):
@@ -123,6 +141,7 @@ class Plan(collections.abc.MutableMapping):
                     "kept",
                     "MACs",
                     "after",
+                    "bytes kept",
                     "implementation",
                 ),
                 [self._row(path) for path in self],
@@ -145,31 +164,55 @@ class Plan(collections.abc.MutableMapping):
             percent(decomposition.num_params, site.num_params),
             site.num_macs,
             site.macs(decomposition),
+            percent(decomposition.num_bytes, site.num_bytes),
             site.implementation(decomposition),
         )
 
     def _summary(self):
         params = self.params_before, self.params_after
         macs = self.macs_before, self.macs_after
+        constants = self._constants_before, self._constants_after
         totals = self.totals
         whole_macs = None
         if totals.macs is not None and None not in macs:
             whole_macs = totals.macs - macs[0] + macs[1]
-        whole = totals.params, totals.params - params[0] + params[1]
-        return table(
-            ("", "params", "after", "kept", "MACs", "after", "kept"),
-            [
-                (
-                    f"compressed kernels ({len(self)})",
-                    *_before_after(*params),
-                    *_before_after(*macs),
-                ),
-                (
-                    f"model {totals.name}",
-                    *_before_after(*whole),
-                    *_before_after(totals.macs, whole_macs),
-                ),
-            ],
+        # Keras counts integers beside the factors as parameters too.
+        change = sum(after - before for before, after in (params, constants))
+        open_cells = ("",) * 3
+        rows = [
+            (
+                f"compressed kernels ({len(self)})",
+                *_before_after(*params),
+                *_before_after(*macs),
+                *_before_after(self.bytes_before, self.bytes_after),
+            )
+        ]
+        if any(constants):
+            integers = _before_after(*constants)
+            rows.append(("integers beside them", *integers, *open_cells * 2))
+        rows.append(
+            (
+                f"model {totals.name}",
+                *_before_after(totals.params, totals.params + change),
+                *_before_after(totals.macs, whole_macs),
+                *open_cells,
+            )
+        )
+        columns = (
+            *("", "params", "after", "kept"),
+            *("MACs", "after", "kept"),
+            *("bytes", "after", "kept"),
+        )
+        return table(columns, rows)
+
+    @property
+    def _constants_before(self):
+        return sum(self.sites[path].num_constants for path in self)
+
+    @property
+    def _constants_after(self):
+        return sum(
+            decomposition.num_constants for decomposition in self.values()
         )
 
     def to_yaml(self, path):

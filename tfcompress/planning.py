@@ -7,7 +7,7 @@ from tfcompress.factorization import choose, one_policy
 from tfcompress.plan import Plan, Totals
 from tfcompress.ranks import SCHEDULES, LeftAlone, check_rate, scheduled_rates
 from tfcompress.replacement import Site, holds_kernel, kernel_of, obstacle
-from tfcompress.selection import select
+from tfcompress.selection import assign, select
 from tfcompress.stats import model_stats
 
 
@@ -122,13 +122,18 @@ def make_plan(
 
     Args:
         model: a built functional, Sequential or subclassed Keras model.
-        method: name of the decomposition, one of `tfcompress.methods()`.
+        method: name of the decomposition, one of `tfcompress.methods()`; or
+            rules for single layers, a list of pairs `(which, method)`. `which`
+            is what `include` takes, `method` None leaves the layer alone. Each
+            layer has the first rule that it meets.
         rate: share of the parameters of the dense kernel to keep at most, in
             (0, 1].
         ranks: an integer or a tuple of them.
         include: the layers to compress, all if None: names, paths such as
             "backbone/conv1", regular expressions that match all of a name or
-            path, functions from a layer to a boolean, or a list of such.
+            path, kinds of layers ("@conv", "@dense", "@pointwise", "@stem",
+            "@classifier", "@any"), functions from a layer to a boolean, or a
+            list of such.
         exclude: the layers to leave alone; takes the same.
         rate_schedule: how the rate goes from stage to stage at the same total:
             `"flat"`, `"linear_inc"` or `"linear_dec"`. Layers outside of the
@@ -149,7 +154,7 @@ def make_plan(
             kernel holds NaN or infinite values.
     """
     model = graph.as_functional(model)
-    decompositions.resolve(method)
+    rules = _rules(method)
     policy, value = one_policy(
         rate=rate,
         ranks=ranks,
@@ -160,8 +165,14 @@ def make_plan(
     )
     _check_schedule(rate_schedule, policy, value)
     survey = Survey.of(model)
-    selected = select(list(survey.layers.items()), include, exclude)
-    chosen = [path for path in survey.sites if path in selected]
+    layers = list(survey.layers.items())
+    selected = select(layers, include, exclude)
+    names = assign(layers, rules)
+    chosen = [
+        path
+        for path in survey.sites
+        if path in selected and names.get(path) is not None
+    ]
     if not chosen:
         left = survey.plan({}).skipped.items()
         found = "; ".join(f"{path} ({why})" for path, why in left)
@@ -178,7 +189,7 @@ def make_plan(
         values = dict.fromkeys(chosen, value)
     plan = survey.plan(
         {
-            path: _decide(survey, path, method, policy, values[path])
+            path: _decide(survey, path, names[path], policy, values[path])
             for path in chosen
         }
     )
@@ -188,6 +199,22 @@ def make_plan(
             f"{plan.skipped[chosen[0]]}"
         )
     return plan
+
+
+def _rules(method):
+    """`method` of `make_plan` as a list of rules, all methods checked."""
+    rules = [("@any", method)] if isinstance(method, str) else method
+    try:
+        rules = [(which, name) for which, name in rules]
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`method` must be the name of a decomposition, or a list of pairs "
+            f"(which, name). Received: {method!r}"
+        ) from None
+    for _, name in rules:
+        if name is not None:
+            decompositions.resolve(name)
+    return rules
 
 
 def _check_schedule(rate_schedule, policy, value):
@@ -236,7 +263,10 @@ def _decide(survey, path, method, policy, value):
 
 def _loss(site, decomposition, policy, value):
     """What speaks against storing a kernel so, or None."""
-    share = decomposition.num_params / site.num_params
+    share = max(
+        decomposition.num_params / site.num_params,
+        decomposition.num_bytes / site.num_bytes,
+    )
     if share >= 1:
         return f"would not get smaller: keeps {100 * share:.1f} %"
     if policy == "rate" and decomposition.kept_share > value:

@@ -13,6 +13,7 @@ from tfcompress.costs import (
     dense_macs,
     factorized_macs,
 )
+from tfcompress.decompositions.decomposition import FLOAT_BYTES
 from tfcompress.factorization import kernel_shape_4d
 from tfcompress.layers import (
     Tensorized,
@@ -93,15 +94,17 @@ def kernel_of(layer):
 
 
 def factors_of(layer):
-    """The factors of a tensorized layer, by name, as NumPy arrays.
+    """The factors and constants of a tensorized layer, as NumPy arrays.
 
-    They are of float32 or float64; narrower ones are widened.
+    Factors are of float32 or float64; narrower ones are widened.
     """
-    return {name: _array(value) for name, value in layer.factors.items()}
+    return {name: _array(value) for name, value in layer.tensors.items()}
 
 
 def _array(weight):
     array = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(weight))
+    if np.issubdtype(array.dtype, np.integer):
+        return array
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
@@ -191,6 +194,18 @@ class Site:
         if self.stored is not None:
             return self.stored.num_params
         return self.dense_params
+
+    @property
+    def num_constants(self):
+        """Entries of the constants that are stored beside the parameters."""
+        return 0 if self.stored is None else self.stored.num_constants
+
+    @property
+    def num_bytes(self):
+        """Size of the kernel in a file, as it is stored now."""
+        if self.stored is not None:
+            return self.stored.num_bytes
+        return FLOAT_BYTES * self.dense_params
 
     @property
     def num_macs(self):

@@ -52,6 +52,8 @@ class CompressedLayer:
         implementation: `"factorized"` or `"reconstructed"`.
         params: `Change` of the parameters of the kernel.
         macs: `Change` of the multiply-adds per example of all its calls.
+        bytes: `Change` of the size of the kernel in a file, with what is
+            stored beside its parameters.
         error: Frobenius norm of the difference of the kernels, over that of
             the kernel before.
     """
@@ -63,6 +65,7 @@ class CompressedLayer:
     implementation: str
     params: Change
     macs: Change
+    bytes: Change
     error: float
 
     def to_dict(self):
@@ -74,6 +77,7 @@ class CompressedLayer:
             "ranks": list(self.ranks),
             "params": self.params.to_dict(),
             "macs": self.macs.to_dict(),
+            "bytes": self.bytes.to_dict(),
             "error": self.error,
         }
 
@@ -90,6 +94,7 @@ class Report:
         kernels: `Change` of the parameters of the compressed kernels together.
         params: `Change` of the parameters of the whole model.
         macs: `Change` of the multiply-adds per example of the whole model.
+        bytes: `Change` of the size of the compressed kernels in a file.
     """
 
     name: str
@@ -98,6 +103,7 @@ class Report:
     kernels: Change
     params: Change
     macs: Change
+    bytes: Change
 
     def __str__(self):
         parts = [
@@ -112,7 +118,7 @@ class Report:
     def totals(self):
         """The totals as a dictionary of numbers, None where not known."""
         numbers = {"compressed_layers": len(self.layers)}
-        for name in ("kernels", "params", "macs"):
+        for name in ("kernels", "bytes", "params", "macs"):
             for key, value in getattr(self, name).to_dict().items():
                 numbers[f"{name}_{key}"] = value
         return numbers
@@ -125,6 +131,7 @@ class Report:
                 f"parameters of compressed kernels ({len(self.layers)})",
                 *self.kernels.cells,
             ),
+            ("bytes of compressed kernels", *self.bytes.cells),
             (f"parameters of {self.name}", *self.params.cells),
             (f"MACs of {self.name}", *self.macs.cells),
         ]
@@ -203,12 +210,18 @@ def report(model, compressed, plan=None, input_shape=None):
         model.name,
         rows,
         skipped,
-        Change(
-            sum(row.params.before for row in rows),
-            sum(row.params.after for row in rows),
-        ),
+        _sum(row.params for row in rows),
         Change(model.count_params(), compressed.count_params()),
         Change(*(cost.get(None) for cost in costs)),
+        _sum(row.bytes for row in rows),
+    )
+
+
+def _sum(changes):
+    changes = list(changes)
+    return Change(
+        sum(change.before for change in changes),
+        sum(change.after for change in changes),
     )
 
 
@@ -226,6 +239,7 @@ def _compressed_layer(path, old, new, macs_before, macs_after):
         new.chosen_implementation,
         Change(site.num_params, new.decomposition.num_params),
         Change(macs_before.get(path), macs_after.get(path)),
+        Change(site.num_bytes, new.decomposition.num_bytes),
         linalg.relative_error(kernel, approximation),
     )
 
@@ -275,6 +289,7 @@ LAYER_COLUMNS = (
     "MACs",
     "after",
     "kept",
+    "bytes kept",
     "error",
     "implementation",
 )
@@ -291,6 +306,7 @@ def layer_cells(layer):
         ", ".join(map(str, layer.ranks)),
         *layer.params.cells,
         *layer.macs.cells,
+        percent(layer.bytes.after, layer.bytes.before),
         layer.error,
         layer.implementation,
     )

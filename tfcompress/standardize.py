@@ -111,7 +111,7 @@ def _chain(layer, input_shape):
     x = builder.pad_before(x, pad)
     factors = {
         name: Factor(name, keras.ops.convert_to_numpy(value))
-        for name, value in layer.factors.items()
+        for name, value in layer.tensors.items()
     }
     builder.finish(decomposition.apply(builder, x, factors), layer)
     return builder.steps

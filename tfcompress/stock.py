@@ -181,6 +181,11 @@ class StockBuilder(Primitives):
             Images(size, layout(groups * outputs)), modes, order
         )
 
+    def rebuilt(self, x, decomposition, factors):
+        values = {name: factor.value for name, factor in factors.items()}
+        kernel = Factor("kernel", decomposition.reconstruct(values))
+        return self._conv(x, kernel, self.geometry)
+
     def subsample(self, x, steps):
         steps = tuple(a * b for a, b in zip(x.steps, steps, strict=True))
         return dataclasses.replace(x, steps=steps)

@@ -15,6 +15,7 @@ OPTIONS = {
     "tucker": ("iterations", "tolerance"),
     "tt": (),
     "tr": ("sweeps", "tolerance"),
+    "ht2": (),
     "rcp": ("seed", "sweeps", "tolerance", "restarts", "init"),
     "rtk": ("iterations", "tolerance"),
     "rtt": (),

@@ -7,6 +7,7 @@ from tfcompress.decompositions.conv_svd import ConvSVD
 from tfcompress.decompositions.cp import CP
 from tfcompress.decompositions.cp4 import CP4
 from tfcompress.decompositions.decomposition import Decomposition
+from tfcompress.decompositions.hierarchical_tucker import HierarchicalTucker
 from tfcompress.decompositions.reshaped_cp import ReshapedCP
 from tfcompress.decompositions.reshaped_tensor_ring import ReshapedTensorRing
 from tfcompress.decompositions.reshaped_tensor_train import ReshapedTensorTrain
@@ -36,13 +37,18 @@ REGISTRY = {
     "tucker": Tucker,
     "tt": TensorTrain,
     "tr": TensorRing,
+    "ht2": HierarchicalTucker,
     "rcp": ReshapedCP,
     "rtk": ReshapedTucker,
     "rtt": ReshapedTensorTrain,
     "rtr": ReshapedTensorRing,
 }
 
-ALIASES = {"cp3": "cp", "tk": "tucker", "tucker2": "tucker"}
+ALIASES = {
+    "cp3": "cp",
+    "tk": "tucker",
+    "tucker2": "tucker",
+}
 
 
 def methods():

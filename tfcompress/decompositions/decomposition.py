@@ -10,9 +10,12 @@ import typing
 import numpy as np
 from keras import ops
 
-from tfcompress import einsum
+from tfcompress import einsum, packing
 from tfcompress.convolution import merge_groups
 from tfcompress.names import hint
+
+# Of a parameter in a file.
+FLOAT_BYTES = 4
 
 
 def options_of(solver):
@@ -48,8 +51,9 @@ class Decomposition(abc.ABC):
     ranks: tuple
     groups: int = 1
 
-    # The einsum of the factors, in the order of `factor_shapes`.
-    equation: typing.ClassVar[str]
+    # The einsum of the factors, in the order of `factor_shapes`; None where
+    # the kernel is no such sum.
+    equation: typing.ClassVar[str | None]
     # One name per rank, for messages and tables.
     rank_names: typing.ClassVar[tuple]
     # Names of the settings of its algorithm, which `decompose` takes.
@@ -109,6 +113,21 @@ class Decomposition(abc.ABC):
         """How large the ranks are relative to each other under a budget."""
         return cls.max_ranks(block_shape)
 
+    @classmethod
+    def scaled_ranks(cls, block_shape, scale):
+        """`scale` times `rank_weights`, rounded down, as far as of use."""
+        # A product such as 3 * (7 / 3) must still reach 7.
+        ranks = tuple(
+            max(1, math.floor(weight * scale + 1e-9))
+            for weight in cls.rank_weights(block_shape)
+        )
+        return cls.clip_ranks(block_shape, ranks)
+
+    @classmethod
+    def uniform_ranks(cls, block_shape, rank):
+        """All ranks as large as is of use up to `rank`."""
+        return cls.clip_ranks(block_shape, (rank,) * len(cls.rank_names))
+
     @property
     def block_shape(self):
         """Shape of the kernel of one group, `(h, w, in, out)`."""
@@ -123,16 +142,72 @@ class Decomposition(abc.ABC):
     @property
     def factor_shapes(self):
         """Dictionary from factor name to shape, in the order of `equation`."""
+        return self._of_all_groups(self.block_factor_shapes)
+
+    @property
+    def block_constant_shapes(self):
+        """As `block_factor_shapes`, of integers that are not trained."""
+        return {}
+
+    @property
+    def constant_limits(self):
+        """Dictionary from constant name to a number above all its values."""
+        return {}
+
+    @property
+    def constant_shapes(self):
+        """Dictionary from constant name to shape."""
+        return self._of_all_groups(self.block_constant_shapes)
+
+    def _of_all_groups(self, shapes):
         lead = (self.groups,) if self.groups > 1 else ()
-        return {
-            name: (*lead, *shape)
-            for name, shape in self.block_factor_shapes.items()
-        }
+        return {name: (*lead, *shape) for name, shape in shapes.items()}
 
     @property
     def num_params(self):
-        """Number of parameters of all factors."""
+        """Number of parameters of all factors; constants are none."""
         return sum(math.prod(shape) for shape in self.factor_shapes.values())
+
+    @property
+    def num_constants(self):
+        """Number of entries of all constants."""
+        return sum(math.prod(shape) for shape in self.constant_shapes.values())
+
+    @property
+    def num_bytes(self):
+        """Size in a file: factors in float32, constants packed."""
+        return FLOAT_BYTES * self.num_params + self.constant_bytes
+
+    @property
+    def constant_bytes(self):
+        """Size of the constants in a file, each in as few bits as it needs."""
+        return sum(
+            packing.packed_size(math.prod(shape), self.constant_limits[name])
+            for name, shape in self.constant_shapes.items()
+        )
+
+    def initial_constants(self, rng):
+        """NumPy constants of a kernel that is drawn anew, by name.
+
+        Args:
+            rng: a NumPy generator.
+        """
+        return {}
+
+    @property
+    def summands(self):
+        """How many products of factors an element of the kernel sums up."""
+        terms, output = self.equation.split("->")
+        sizes = {
+            letter: size
+            for term, shape in zip(
+                terms.split(","),
+                self.block_factor_shapes.values(),
+                strict=True,
+            )
+            for letter, size in zip(term, shape, strict=True)
+        }
+        return math.prod(n for x, n in sizes.items() if x not in output)
 
     @property
     def kept_share(self):
@@ -148,7 +223,8 @@ class Decomposition(abc.ABC):
                 the `sweeps` of `linalg.cp`.
 
         Returns:
-            Dictionary from factor name to a NumPy array of `factor_shapes`.
+            Dictionary from the names of factors, and of constants, to NumPy
+            arrays of `factor_shapes` and `constant_shapes`.
 
         Raises:
             TypeError: if an option is not one of `options`.
@@ -174,16 +250,14 @@ class Decomposition(abc.ABC):
             )
             for g in range(self.groups)
         ]
+        names = (*self.factor_shapes, *self.constant_shapes)
         if self.groups == 1:
-            return {name: parts[0][name] for name in self.factor_shapes}
-        return {
-            name: np.stack([part[name] for part in parts])
-            for name in self.factor_shapes
-        }
+            return {name: parts[0][name] for name in names}
+        return {name: np.stack([p[name] for p in parts]) for name in names}
 
     @abc.abstractmethod
     def decompose_block(self, kernel, **options):
-        """NumPy factors of the NumPy kernel of one group."""
+        """NumPy factors and constants of the NumPy kernel of one group."""
 
     @functools.cached_property
     def _rebuild_plan(self):
@@ -204,8 +278,9 @@ class Decomposition(abc.ABC):
         """The kernel, of `kernel_shape`, that `factors` stand for.
 
         Args:
-            factors: dictionary from factor name to array; NumPy arrays give a
-                NumPy array, tensors and variables a tensor.
+            factors: dictionary from the names of factors, and of constants, to
+                array; NumPy arrays give a NumPy array, tensors and variables a
+                tensor.
         """
         values = [factors[name] for name in self.factor_shapes]
         if all(isinstance(value, np.ndarray) for value in values):

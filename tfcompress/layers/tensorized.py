@@ -1,12 +1,13 @@
 """Keras layers whose kernel is stored as factors."""
 
 import abc
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfcompress import decompositions
+from tfcompress import decompositions, packing
 from tfcompress.costs import (
     choose_implementation,
     dense_macs,
@@ -88,6 +89,7 @@ class Tensorized(keras.layers.Layer, abc.ABC):
         self.decomposition = None
         self.chosen_implementation = None
         self.factors = {}
+        self.constants = {}
         self.bias = None
 
     @property
@@ -111,8 +113,13 @@ class Tensorized(keras.layers.Layer, abc.ABC):
             ValueError: if the layer is not built.
         """
         self._check_built()
-        kernel = self.decomposition.reconstruct(self.factors)
+        kernel = self.decomposition.reconstruct(self.tensors)
         return ops.reshape(kernel, self.keras_kernel_shape)
+
+    @property
+    def tensors(self):
+        """Dictionary from name to variable, of factors and constants."""
+        return {**self.factors, **self.constants}
 
     def assign_kernel(self, kernel):
         """Sets the factors to those of a dense kernel.
@@ -134,9 +141,39 @@ class Tensorized(keras.layers.Layer, abc.ABC):
         self.assign_factors(self.decomposition.decompose(kernel))
 
     def assign_factors(self, factors):
-        """Sets the factors to NumPy arrays, by name."""
-        for name, variable in self.factors.items():
+        """Sets factors and constants to NumPy arrays, by name."""
+        for name, variable in self.tensors.items():
             variable.assign(factors[name])
+
+    def save_own_variables(self, store):
+        """As Keras, with the constants in as few bits as they need."""
+        for key, (variable, limit) in self._stored_variables().items():
+            if limit is None:
+                store[key] = variable
+            else:
+                values = ops.convert_to_numpy(variable)
+                store[key] = packing.pack(values, limit)
+
+    def load_own_variables(self, store):
+        """Takes what `save_own_variables` stores."""
+        values = {key: store[key] for key in store.keys()}  # noqa: SIM118
+        for key, (variable, limit) in self._stored_variables().items():
+            if limit is not None and key in values:
+                count = math.prod(variable.shape)
+                values[key] = packing.unpack(values[key], count, limit).reshape(
+                    variable.shape
+                )
+        super().load_own_variables(values)
+
+    def _stored_variables(self):
+        """Keys in a file to variables, and the limits of constants."""
+        stored = {}
+        super().save_own_variables(stored)
+        limits = {
+            id(variable): self.decomposition.constant_limits[name]
+            for name, variable in self.constants.items()
+        }
+        return {key: (v, limits.get(id(v))) for key, v in stored.items()}
 
     def compute_macs(self, input_shape):
         """Multiply-adds per example, as the layer is computed.
@@ -203,6 +240,7 @@ class Tensorized(keras.layers.Layer, abc.ABC):
             )
             for name, shape in self.decomposition.factor_shapes.items()
         }
+        self.constants = self._build_constants()
         if self.kernel_regularizer is not None:
             first = next(iter(self.factors.values()))
             first.regularizer = _KernelRegularizer(self)
@@ -214,6 +252,22 @@ class Tensorized(keras.layers.Layer, abc.ABC):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+
+    def _build_constants(self):
+        shapes = self.decomposition.constant_shapes
+        seed = getattr(self.kernel_initializer, "seed", None)
+        rng = np.random.default_rng(seed if isinstance(seed, int) else 0)
+        values = self.decomposition.initial_constants(rng) if shapes else {}
+        return {
+            name: self.add_weight(
+                name=name,
+                shape=shape,
+                dtype="int32",
+                initializer=_value(values[name]),
+                trainable=False,
+            )
+            for name, shape in shapes.items()
+        }
 
     def _check_built(self):
         if self.decomposition is None:
@@ -232,8 +286,8 @@ class Tensorized(keras.layers.Layer, abc.ABC):
     def _convolve(self, x):
         """The convolution of images, without the bias."""
         if self.chosen_implementation == "factorized":
-            return self.decomposition.apply(self.convolution, x, self.factors)
-        kernel = self.decomposition.reconstruct(self.factors)
+            return self.decomposition.apply(self.convolution, x, self.tensors)
+        kernel = self.decomposition.reconstruct(self.tensors)
         return self.convolution.dense(x, kernel)
 
     def _finish(self, x, channel_axis=-1):
@@ -257,6 +311,11 @@ class _KernelRegularizer(keras.regularizers.Regularizer):
 
     def __call__(self, x):
         return self.layer.kernel_regularizer(self.layer.reconstruct())
+
+
+def _value(array):
+    """An initializer that gives a NumPy array."""
+    return lambda shape, dtype=None: ops.convert_to_tensor(array, dtype=dtype)
 
 
 def sizes(name, value, count):

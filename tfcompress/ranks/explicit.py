@@ -29,6 +29,5 @@ def from_ranks(cls, kernel_shape, ranks, groups=1, *, kernel=None, stored=None):
         )
     if not several:
         block_shape = (*kernel_shape[:3], kernel_shape[3] // groups)
-        wanted = (int(ranks),) * len(cls.rank_names)
-        ranks = cls.clip_ranks(block_shape, wanted)
+        ranks = cls.uniform_ranks(block_shape, int(ranks))
     return cls(tuple(kernel_shape), tuple(ranks), groups)

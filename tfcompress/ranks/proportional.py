@@ -21,12 +21,8 @@ def at_scale(cls, kernel_shape, scale, groups=1):
     """
     kernel_shape = tuple(kernel_shape)
     block_shape = (*kernel_shape[:3], kernel_shape[3] // groups)
-    # A product such as 3 * (7 / 3) must still reach 7.
-    ranks = tuple(
-        max(1, math.floor(weight * scale + 1e-9))
-        for weight in cls.rank_weights(block_shape)
-    )
-    return cls(kernel_shape, cls.clip_ranks(block_shape, ranks), groups)
+    ranks = cls.scaled_ranks(block_shape, scale)
+    return cls(kernel_shape, ranks, groups)
 
 
 def largest_scale_within(cls, kernel_shape, budget, groups=1):

@@ -77,8 +77,9 @@ def from_reduction(
         rule, min_rank = _single, 2
     else:
         rule, min_rank = None, 1
-    least = (min_rank if value.min_rank is None else value.min_rank,)
-    least = cls.clip_ranks(block_shape, least * len(cls.rank_names))
+    least = cls.uniform_ranks(
+        block_shape, min_rank if value.min_rank is None else value.min_rank
+    )
     if rule is None:
         ranks = largest_within(cls, kernel_shape, budget, groups).ranks
     else:

@@ -43,6 +43,8 @@ def bonds(cls):
     Returns:
         Tuple of one `Bond` per rank, None for one that bounds no unfolding.
     """
+    if cls.equation is None:
+        return (None,) * len(cls.rank_names)
     terms, output = _parse(cls)
     summed = dict.fromkeys(x for x in "".join(terms) if x not in output)
     return tuple(_bond(letter, terms, output) for letter in summed)
