@@ -7,6 +7,7 @@ from tfcompress.zoo.network import (
     Reordering,
 )
 from tfcompress.zoo.registry import build, get, names
+from tfcompress.zoo.weights import load_weights
 
 __all__ = [
     "HT2_RULES",
@@ -15,5 +16,6 @@ __all__ = [
     "Reordering",
     "build",
     "get",
+    "load_weights",
     "names",
 ]
