@@ -2,6 +2,7 @@
 
 from tfcompress.linalg.arrays import balance, check_finite, relative_error
 from tfcompress.linalg.canonical import cp
+from tfcompress.linalg.ordering import nearest_neighbour_chain, order_columns
 from tfcompress.linalg.ring import tensor_ring
 from tfcompress.linalg.svd import singular_values, split, truncated_svd
 from tfcompress.linalg.train import tensor_train
@@ -20,6 +21,8 @@ __all__ = [
     "evbmf_rank",
     "evbmf_rank_of_values",
     "hooi",
+    "nearest_neighbour_chain",
+    "order_columns",
     "relative_error",
     "singular_values",
     "split",
