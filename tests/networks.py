@@ -144,6 +144,9 @@ def randomize(model):
     """Gives every weight a random value, positive where it is a variance."""
     rng = np.random.default_rng(1)
     for weight in model.weights:
+        if weight.dtype == "int32":
+            # A permutation stays one.
+            continue
         value = rng.normal(size=weight.shape) / 3
         weight.assign(abs(value) + 0.5 if "variance" in weight.path else value)
     return model

@@ -52,6 +52,15 @@ def conv2d(
     return result
 
 
+def random_tensors(rng, decomposition):
+    """Random factors in float64, and the constants that belong to them."""
+    factors = {
+        name: rng.standard_normal(shape)
+        for name, shape in decomposition.factor_shapes.items()
+    }
+    return factors | decomposition.initial_constants(rng)
+
+
 def relative_error(actual, expected):
     """Norm of the difference over the norm of `expected`."""
     actual, expected = np.asarray(actual), np.asarray(expected)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from keras import ops
+from oracles import random_tensors
 
 from tfcompress import convolution, costs, decompositions
 from tfcompress.convolution import Convolution
@@ -60,8 +61,8 @@ def test_counts_are_those_of_the_forward_pass(
     decomposition = from_rate(cls, shape, 0.5, groups)
     x = np.zeros(conv.image_shape(1, (9, 8), shape[2] * groups), np.float32)
     factors = {
-        name: np.float32(rng.standard_normal(size))
-        for name, size in decomposition.factor_shapes.items()
+        name: value if value.dtype == np.int32 else np.float32(value)
+        for name, value in random_tensors(rng, decomposition).items()
     }
     recorder = Recorder()
     monkeypatch.setattr(convolution, "ops", recorder)

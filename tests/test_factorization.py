@@ -18,7 +18,12 @@ def test_result_has_the_layout_of_the_kernel(method, shape, rng):
     rebuilt = result.reconstruct()
     assert rebuilt.shape == shape
     assert rebuilt.dtype == kernel.dtype
-    assert result.num_params == sum(f.size for f in result.factors.values())
+    sizes = {
+        kind: sum(f.size for f in result.factors.values() if f.dtype == kind)
+        for kind in ("f4", "i4")
+    }
+    assert result.num_params == sizes["f4"]
+    assert result.decomposition.num_constants == sizes["i4"]
     assert result.num_params <= 0.6 * kernel.size
     assert result.method in tc.methods()
     assert result.ranks == result.decomposition.ranks

@@ -73,6 +73,9 @@ SETTINGS = [
 
 def random_values(model, rng):
     for variable in model.weights:
+        if variable.dtype == "int32":
+            # A permutation stays one.
+            continue
         values = 0.5 * rng.standard_normal(variable.shape)
         # Variances have no sign.
         variable.assign(abs(values) if "variance" in variable.path else values)
@@ -271,7 +274,7 @@ def test_open_sizes(method, shape, rng):
     stock = check(model, images(rng, 9, 8, 4))
     check(model, images(rng, 12, 8, 4))
     splits = method in ("tr", "rcp", "rtk", "rtt", "rtr")
-    if splits and shape.count(None) > 1:
+    if method == "dct" or (splits and shape.count(None) > 1):
         assert [type(part) for part in stock.layers] == [layers.Conv2D]
     else:
         assert len(stock.layers) > 1

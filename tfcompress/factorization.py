@@ -129,11 +129,13 @@ def decompose(
     energy=None,
     vbmf=None,
     reduction=None,
+    break_even=None,
+    truncation=None,
     groups=1,
 ):
     """Decomposes one kernel.
 
-    Exactly one of `rate`, `ranks`, `energy`, `vbmf` and `reduction` must be
+    Exactly one rank policy, an argument from `rate` to `truncation`, must be
     given.
 
     Args:
@@ -147,6 +149,9 @@ def decompose(
         vbmf: weakening factor in [0, 1] of the ranks that variational Bayesian
             matrix factorization finds.
         reduction: divisor of the parameters, above 1.
+        break_even: True for the largest ranks that save parameters at all.
+        truncation: divisor of the coefficients of `"dct"`, at least 1, or a
+            `ranks.Truncation`.
         groups: number of channel groups of the convolution.
 
     Returns:
@@ -181,6 +186,8 @@ def decompose(
         energy=energy,
         vbmf=vbmf,
         reduction=reduction,
+        break_even=break_even,
+        truncation=truncation,
     )
     factors = decomposition.decompose(values)
     return Factorization(decomposition, factors, kernel.shape)

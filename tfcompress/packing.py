@@ -58,8 +58,9 @@ def unpack(packed, count, limit):
             f"`packed` must have {size} bytes, for {count} integers below "
             f"{limit}. Received: an array of the shape {packed.shape}"
         )
-    bits = np.unpackbits(packed, count=count * bits_below(limit))
+    width = bits_below(limit)
+    bits = np.unpackbits(packed, count=count * width)
     integers = np.zeros(count, np.int32)
-    for column in bits.reshape(count, -1).T:
+    for column in bits.reshape(count, width).T:
         integers = integers << 1 | column
     return integers

@@ -112,6 +112,7 @@ def make_plan(
     vbmf=None,
     reduction=None,
     break_even=None,
+    truncation=None,
 ):
     """How each layer of a model would be compressed.
 
@@ -145,6 +146,8 @@ def make_plan(
             matrix factorization finds; 1 takes these, 0 the present ones.
         reduction: divisor of the parameters that the layer has now, above 1.
         break_even: True for the largest ranks that save parameters at all.
+        truncation: divisor of the coefficients of `"dct"`, at least 1, or a
+            `ranks.Truncation`.
 
     Returns:
         A `Plan`.
@@ -162,6 +165,7 @@ def make_plan(
         vbmf=vbmf,
         reduction=reduction,
         break_even=break_even,
+        truncation=truncation,
     )
     _check_schedule(rate_schedule, policy, value)
     survey = Survey.of(model)

@@ -20,6 +20,7 @@ OPTIONS = {
     "rtk": ("iterations", "tolerance"),
     "rtt": (),
     "rtr": ("sweeps", "tolerance"),
+    "dct": ("method", "sweeps"),
 }
 # From the most work to the least.
 EFFORT = {"sweeps": (300, 1), "iterations": (30, 0), "restarts": (4, 1)}

@@ -19,6 +19,7 @@ REQUESTS = {
     "vbmf": (Weakening(0.3, min_rank=1), Weakening(0.9, min_rank=1)),
     "reduction": (Reduction(1.5, min_rank=1), Reduction(6, min_rank=1)),
     "break_even": (True, True),
+    "truncation": (2, 8),
 }
 # Of no use to any policy.
 NONSENSE = [math.nan, math.inf, -math.inf, -1, 0, False, "x", None, {}]
@@ -44,7 +45,8 @@ def carried_out(policy, cls, value, **kwargs):
         assert str(reason)
         return None
     except ValueError as error:
-        assert policy == "vbmf" and "no unfolding" in str(error)
+        refused = {"vbmf": "no unfolding", "truncation": "of 'dct'"}
+        assert refused[policy] in str(error)
         return None
 
 
@@ -74,7 +76,7 @@ def test_feasible_ranks_on_every_pass(method, policy, rng):
         kernel, stored = found.reconstruct(factors), found
         sizes.append(found.num_params)
     assert sizes == sorted(sizes, reverse=True)
-    assert len(sizes) == 2 or policy == "vbmf"
+    assert len(sizes) == 2 or policy in ("vbmf", "truncation")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -113,7 +115,7 @@ def test_groups(method, policy, rng):
     ],
 )
 def test_nonsense_is_refused(policy, value, rng):
-    cls = decompositions.get("tucker")
+    cls = decompositions.get("dct" if policy == "truncation" else "tucker")
     with pytest.raises(ValueError, match="must be .*Received: ") as caught:
         POLICIES[policy](cls, SHAPE, value, kernel=signal(rng, SHAPE))
     assert repr(value) in str(caught.value)
@@ -122,7 +124,7 @@ def test_nonsense_is_refused(policy, value, rng):
 
 @pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"break_even"}))
 def test_true_is_no_number(policy, rng):
-    cls = decompositions.get("tucker")
+    cls = decompositions.get("dct" if policy == "truncation" else "tucker")
     with pytest.raises(ValueError, match="must be .*Received: True"):
         POLICIES[policy](cls, SHAPE, True, kernel=signal(rng, SHAPE))
 

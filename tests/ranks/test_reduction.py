@@ -88,7 +88,7 @@ def test_ranks_are_feasible_and_within_the_budget(
     cls = decompositions.for_kernel(method, shape)
     stored, size = None, math.prod(shape)
     if previous:
-        stored = cls(shape, cls.clip_ranks(shape, (20,) * len(cls.rank_names)))
+        stored = cls(shape, cls.uniform_ranks(shape, 20))
         size = stored.num_params
     found = from_reduction(
         cls, shape, Reduction(divisor, min_rank=1), stored=stored
@@ -101,7 +101,7 @@ def test_ranks_are_feasible_and_within_the_budget(
     least = from_reduction(cls, shape, divisor, stored=stored)
     assert all(a >= b for a, b in zip(least.ranks, found.ranks, strict=True))
     wide = from_reduction(cls, shape, Reduction(divisor, min_rank=10**6))
-    assert wide.ranks == cls.clip_ranks(shape, (10**6,) * len(cls.rank_names))
+    assert wide.ranks == cls.uniform_ranks(shape, 10**6)
 
 
 def test_the_kernel_on_which_the_reference_explodes():

@@ -8,6 +8,7 @@ from tfcompress.decompositions.cp import CP
 from tfcompress.decompositions.cp4 import CP4
 from tfcompress.decompositions.decomposition import Decomposition
 from tfcompress.decompositions.hierarchical_tucker import HierarchicalTucker
+from tfcompress.decompositions.reordered_dct import ReorderedDCT
 from tfcompress.decompositions.reshaped_cp import ReshapedCP
 from tfcompress.decompositions.reshaped_tensor_ring import ReshapedTensorRing
 from tfcompress.decompositions.reshaped_tensor_train import ReshapedTensorTrain
@@ -42,12 +43,14 @@ REGISTRY = {
     "rtk": ReshapedTucker,
     "rtt": ReshapedTensorTrain,
     "rtr": ReshapedTensorRing,
+    "dct": ReorderedDCT,
 }
 
 ALIASES = {
     "cp3": "cp",
     "tk": "tucker",
     "tucker2": "tucker",
+    "reorder": "dct",
 }
 
 

@@ -18,6 +18,7 @@ from tfcompress.ranks.left_alone import LeftAlone
 from tfcompress.ranks.rate import check_rate, from_rate
 from tfcompress.ranks.reduction import Reduction, from_reduction
 from tfcompress.ranks.schedule import SCHEDULES, scheduled_rates
+from tfcompress.ranks.truncation import Truncation, from_truncation
 from tfcompress.ranks.vbmf import Weakening, from_vbmf
 
 POLICIES = {
@@ -27,6 +28,7 @@ POLICIES = {
     "vbmf": from_vbmf,
     "reduction": from_reduction,
     "break_even": from_break_even,
+    "truncation": from_truncation,
 }
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "SCHEDULES",
     "LeftAlone",
     "Reduction",
+    "Truncation",
     "Weakening",
     "check_rate",
     "from_break_even",
@@ -42,6 +45,7 @@ __all__ = [
     "from_ranks",
     "from_rate",
     "from_reduction",
+    "from_truncation",
     "from_vbmf",
     "scheduled_rates",
 ]
