@@ -136,7 +136,7 @@ def _read_torch(path):
     # What a damaged pickle raises can be anything.
     except Exception as error:
         text = str(error)
-        refused = re.search(r"Unsupported global: GLOBAL (\S+)", text)
+        refused = re.search(r"Unsupported global: GLOBAL ([\w.]*\w)\s", text)
         if refused or "TorchScript" in text:
             what = refused.group(1) if refused else "a TorchScript program"
             raise ValueError(
