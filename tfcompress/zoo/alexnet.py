@@ -32,7 +32,7 @@ def imagenet_alexnet(num_classes=1000, input_shape=(224, 224, 3), name=None):
             features have multiples of 6 x 6 pixels.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = _features(inputs, (64, 192, 384, 256, 256), batch_norm=False)
     chain = parts.Chain(x, "classifier")
     for _ in range(2):
@@ -55,7 +55,7 @@ def imagenet_alexnet_bn(num_classes=1000, input_shape=(227, 227, 3), name=None):
         input_shape: as in `imagenet_alexnet`.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = _features(inputs, (96, 256, 384, 384, 256), batch_norm=True)
     chain = parts.Chain(x, "classifier")
     for _ in range(2):

@@ -33,7 +33,7 @@ def cifar10_densenet40(
         stem_filters: of the first convolution: 16 in the paper; 24 in HT-2's
             code and others, which is the paper's number for bottlenecks.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = parts.conv(inputs, stem_filters, 3, "conv1", padding=1)
     for block in range(1, _BLOCKS + 1):
         for index in range(_LAYERS):

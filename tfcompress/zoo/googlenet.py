@@ -45,7 +45,7 @@ def imagenet_googlenet(num_classes=1000, input_shape=(224, 224, 3), name=None):
         input_shape: (height, width, channels) of an image.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = _conv(inputs, 64, 7, "conv1", strides=2, padding=3)
     x = parts.max_pool(x, 3, 2, "maxpool1", ceil=True)
     x = _conv(x, 64, 1, "conv2")

@@ -23,7 +23,7 @@ def lenet5(num_classes=10, input_shape=(28, 28, 1), name=None):
             padded to 32 x 32.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     padding = max(0, _SIDE - min(inputs.shape[1:3])) // 2
     x = parts.conv(inputs, 6, 5, "conv1", padding=padding, use_bias=True)
     x = parts.max_pool(parts.relu(x, "relu1"), 2, 2, "pool1")

@@ -38,7 +38,7 @@ def imagenet_mobilenet_v2(
         input_shape: (height, width, channels) of an image.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = parts.conv(inputs, 32, 3, "features.0.0", strides=2, padding=1)
     x = _norm_relu6(x, "features.0")
     index = 1

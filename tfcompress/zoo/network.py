@@ -5,6 +5,8 @@ import dataclasses
 
 IMAGENET_MEANS = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)
+CIFAR10_MEANS = (0.4914, 0.4822, 0.4465)
+CIFAR10_DEVIATIONS = (0.2470, 0.2435, 0.2616)
 
 # HT-2's choice of methods (Gabor and Zdunek, 2023), which is the same for all
 # of its networks: the first convolution and the 1x1 ones have no spatial
@@ -68,15 +70,13 @@ class Network:
             takes them, of which the first that matches holds.
         reordering: the layers that are reordered, a `Reordering`.
         aliases: other names that people know it by.
-        ignored: how the names of tensors begin that PyTorch's files have for
-            parts that the network does without.
+        ignored: what the names of tensors begin with that a state dict of the
+            original may have and the network has not, such as `"aux1."`.
         pretrained: names of weights that the builder itself can fetch; it
             takes them as `weights`.
         preprocess: function from images with values from 0 to 255, as
             floats, to what the network takes, where `means` and `deviations`
             cannot say it. It may change an array that it is given.
-        ignored: what names of tensors begin with that a state dict of the
-            original may have and the network has not, such as `("aux1.",)`.
     """
 
     name: str
@@ -95,7 +95,6 @@ class Network:
     ignored: tuple = ()
     pretrained: tuple = ()
     preprocess: collections.abc.Callable | None = None
-    ignored: tuple = ()
 
 
 def imagenet_network(name, builder, num_params, crop=224, **settings):
@@ -119,6 +118,7 @@ def imagenet_network(name, builder, num_params, crop=224, **settings):
 
 def cifar10_network(name, builder, num_params, **settings):
     """A `Network` of 10 classes for images of 32 x 32."""
+    defaults = {"means": CIFAR10_MEANS, "deviations": CIFAR10_DEVIATIONS}
     return Network(
         name,
         builder,
@@ -126,5 +126,5 @@ def cifar10_network(name, builder, num_params, **settings):
         num_classes=10,
         num_params=num_params,
         dataset="cifar10",
-        **settings,
+        **(defaults | settings),
     )

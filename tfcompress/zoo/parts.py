@@ -14,21 +14,6 @@ _INITIALIZER = keras.initializers.VarianceScaling(
 )
 
 
-def images(input_shape):
-    """The input of a network.
-
-    Raises:
-        ValueError: if `input_shape` is not (height, width, channels).
-    """
-    sizes = tuple(input_shape) if _is_sequence(input_shape) else ()
-    if len(sizes) != 3 or not all(map(_is_count, sizes)):
-        raise ValueError(
-            "`input_shape` must be (height, width, channels), positive "
-            f"integers. Received: {input_shape!r}"
-        )
-    return keras.Input(sizes, name="images")
-
-
 def conv(x, filters, size, name, strides=1, padding=0, use_bias=False):
     """A square convolution; `padding` pixels on each of the four sides."""
     x, mode = _padded(x, size, strides, padding, name)
@@ -125,16 +110,7 @@ def dropout(x, rate, name):
 
 
 def classifier(x, num_classes, name):
-    """The logits, in float32 also under mixed precision.
-
-    Raises:
-        ValueError: if `num_classes` is not a positive integer.
-    """
-    if not _is_count(num_classes):
-        raise ValueError(
-            f"`num_classes` must be a positive integer. "
-            f"Received: {num_classes!r}"
-        )
+    """The logits, in float32 also under mixed precision."""
     half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
     dtype = "float32" if half else None
     return layers.Dense(num_classes, dtype=dtype, name=name)(x)
@@ -167,11 +143,3 @@ def _padded(x, size, strides, padding, name):
     if strides == 1 and 2 * padding == size - 1:
         return x, "same"
     return layers.ZeroPadding2D(padding, name=f"{name}.pad")(x), "valid"
-
-
-def _is_sequence(value):
-    return isinstance(value, (tuple, list))
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

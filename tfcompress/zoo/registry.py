@@ -56,46 +56,6 @@ def get(name):
     )
 
 
-def build(name, weights=None, num_classes=None, input_shape=None):
-    """A network by name.
-
-    Args:
-        name: see `get`.
-        weights: None for random ones, the path of a file that `load_weights`
-            takes, or a name that the network has in `Network.pretrained`.
-        num_classes: length of the logits, the network's own if None.
-        input_shape: (height, width, channels) of an image, the network's own
-            if None.
-
-    Returns:
-        A functional `keras.Model` from images (batch, height, width, channels)
-        to logits (batch, num_classes), with the name of the network.
-
-    Raises:
-        ValueError: if an argument is not one of the above, or the weights do
-            not fit.
-    """
-    network = get(name)
-    arguments = {
-        "num_classes": (
-            network.num_classes if num_classes is None else num_classes
-        ),
-        "input_shape": (
-            network.input_shape if input_shape is None else input_shape
-        ),
-        "name": network.name,
-    }
-    if weights in network.pretrained:
-        return network.builder(**arguments, weights=weights)
-    model = network.builder(**arguments)
-    if weights is not None:
-        # It looks networks up here.
-        from tfcompress.zoo.weights import load_weights
-
-        load_weights(model, weights)
-    return model
-
-
 def _aliases():
     """Dictionary from plain forms of names to networks."""
     known = [(network.name, network) for network in REGISTRY.values()]

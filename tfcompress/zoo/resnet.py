@@ -46,7 +46,7 @@ def imagenet_resnet(
         block_counts: blocks of each of the four stages.
         bottleneck: True for blocks of three convolutions.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = parts.conv(inputs, 64, 7, "conv1", strides=2, padding=3)
     x = parts.relu(parts.norm(x, "bn1"), "relu")
     x = parts.max_pool(x, 3, 2, "maxpool", padding=1)
@@ -72,7 +72,7 @@ def cifar10_resnet(
         name: of the model.
         block_count: blocks of each of the three stages.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = parts.conv(inputs, 16, 3, "conv1", padding=1)
     x = parts.relu(parts.norm(x, "bn1"), "relu")
     x = _stages(x, (block_count,) * 3, 16, _basic, _zero_padded)

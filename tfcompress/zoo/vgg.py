@@ -26,7 +26,7 @@ def imagenet_vgg16(num_classes=1000, input_shape=(224, 224, 3), name=None):
             multiples of 224.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = parts.average_to(_features(inputs), 7, "avgpool")
     chain = parts.Chain(parts.flatten(x), "classifier")
     for _ in range(2):
@@ -46,7 +46,7 @@ def cifar10_vgg16(num_classes=10, input_shape=(32, 32, 3), name=None):
             multiples of 32.
         name: of the model.
     """
-    inputs = parts.images(input_shape)
+    inputs = keras.Input(input_shape, name="images")
     x = parts.flatten(parts.average_to(_features(inputs), 1, "avgpool"))
     logits = parts.classifier(x, num_classes, "classifier")
     return keras.Model(inputs, logits, name=name)
