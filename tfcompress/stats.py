@@ -1,12 +1,15 @@
 """Parameters and multiply-adds of a model, layer by layer."""
 
 import dataclasses
+import math
+import re
 import statistics
 import time
 
 import keras
 
 from tfcompress import graph
+from tfcompress.layers import Tensorized
 from tfcompress.multiply_adds import call_costs
 from tfcompress.replacement import TENSORIZED
 from tfcompress.tables import table
@@ -27,6 +30,7 @@ class LayerStats:
         params: number of its parameters, counted once.
         macs: multiply-adds per example of all its calls.
         flops: 2 * `macs`, and one for each bias that is added.
+        bytes: size of its weights in a file.
     """
 
     path: str
@@ -36,6 +40,7 @@ class LayerStats:
     params: int
     macs: int
     flops: int
+    bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +58,8 @@ class ModelStats:
         params: number of parameters, trainable or not.
         macs: multiply-adds per example.
         flops: floating-point operations per example.
+        bytes: size of all weights in a file. Constants of a decomposition,
+            such as a permutation, take there as few bits as they need.
         layers: tuple of `LayerStats`, in the order of the first calls.
         uncounted: names of layers and operations whose multiply-adds are not
             known and are missing in the totals.
@@ -63,6 +70,7 @@ class ModelStats:
     params: int
     macs: int
     flops: int
+    bytes: int
     layers: tuple
     uncounted: tuple
     ltypes: dict
@@ -81,6 +89,7 @@ class ModelStats:
         rows.append((f"total of {self.name}", "", "", self.params, self.macs))
         text = table(("layer", "type", "output", "params", "MACs"), rows)
         text += f"\n\nFLOPs (2 MACs + biases): {self.flops:,}\n"
+        text += f"Bytes of the weights in a file: {self.bytes:,}\n"
         if self.uncounted:
             text += f"MACs not counted: {', '.join(self.uncounted)}\n"
         return text
@@ -138,6 +147,7 @@ def model_stats(model, input_shape=None):
                     operation.count_params(),
                     macs,
                     2 * macs + sum(adds for _, adds in costs),
+                    stored_bytes(operation),
                 )
             )
     return ModelStats(
@@ -145,10 +155,29 @@ def model_stats(model, input_shape=None):
         model.count_params(),
         sum(row.macs for row in rows),
         sum(row.flops for row in rows),
+        sum(row.bytes for row in rows),
         tuple(rows),
         tuple(uncounted),
         layer_types(model),
     )
+
+
+def stored_bytes(layer):
+    """Size of the weights of a layer, or a model, in a file."""
+    size, weights = 0, {id(weight): weight for weight in layer.weights}
+    for part in layer._flatten_layers():
+        if isinstance(part, Tensorized) and part.constants:
+            size += part.decomposition.constant_bytes
+            for constant in part.constants.values():
+                weights.pop(id(constant), None)
+    return size + sum(map(_bytes, weights.values()))
+
+
+def _bytes(weight):
+    dtype = keras.backend.standardize_dtype(weight.dtype)
+    # Such as "bfloat16", which NumPy alone does not know.
+    bits = re.search(r"\d+", dtype)
+    return math.prod(weight.shape) * (int(bits.group()) // 8 if bits else 1)
 
 
 def layer_types(model):
