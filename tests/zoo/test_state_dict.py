@@ -439,8 +439,21 @@ def test_weights_of_keras(tmp_path, ending):
     path, model = tmp_path / f"a{ending}", tiny()
     state_dict.assign(model, random_state(), "here")
     saved(model, path)
-    # Other automatic names (of the Dropout), as later in a process.
     again = tiny(name="other")
+    zoo.load_weights(again, path)
+    assert same(weights(again), weights(model))
+
+
+@ENDINGS
+def test_names_that_keras_counted(tmp_path, ending):
+    """A layer without a name has another one later in the process."""
+    path, model, again = (
+        tmp_path / f"a{ending}",
+        tiny(last=None),
+        tiny(last=None),
+    )
+    assert model.layers[-1].name != again.layers[-1].name
+    saved(model, path)
     zoo.load_weights(again, path)
     assert same(weights(again), weights(model))
 

@@ -228,6 +228,7 @@ def _read_npz(path):
         ValueError,
         KeyError,
         EOFError,
+        RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

@@ -154,37 +154,44 @@ def _stored_layers(path):
         with h5py.File(file, "r") as root:
             saved_name = root["vars"].attrs.get("name", "another model")
             layers = {
-                key: _entry(
-                    group["vars"].attrs.get("name", key), _shapes(path, group)
-                )
+                key: (group["vars"].attrs.get("name", key), _arrays(group))
                 for key, group in root["layers"].items()
             }
+    # A damaged file can end in a group that is None.
     except (
         OSError,
+        ValueError,
+        TypeError,
         KeyError,
         RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
         raise tensor_files.damaged(path, first_line(error)) from error
-    return saved_name, {key: entry for key, entry in layers.items() if entry[1]}
+    for name, arrays in layers.values():
+        if not all(finite for _, finite in arrays):
+            raise ValueError(
+                f"{path} holds values that are no finite numbers, in the "
+                f"layer {name!r}; take weights from before the training "
+                "diverged"
+            )
+    return saved_name, {
+        key: _entry(name, [shape for shape, _ in arrays])
+        for key, (name, arrays) in layers.items()
+        if arrays
+    }
 
 
-def _shapes(path, group):
-    """Of all weights of a layer, which must be finite."""
-    shapes = []
+def _arrays(group):
+    """(shape, whether all values are finite) of all weights of a layer."""
+    found = []
 
     def visit(name, item):
         # States of random numbers are no weights.
         if isinstance(item, h5py.Dataset) and "generator/" not in name:
             values = item[()]
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise ValueError(
-                    f"{path} holds values that are no finite numbers, in "
-                    f"{item.name}; take weights from before the training "
-                    "diverged"
-                )
-            shapes.append(values.shape)
+            finite = values.dtype.kind != "f" or np.isfinite(values).all()
+            found.append((values.shape, finite))
 
     group.visititems(visit)
-    return shapes
+    return found
