@@ -1,16 +1,21 @@
 """Models with tensorized layers, in a file and back."""
 
+import io
+import math
 import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
 import tfcompress as tc
+from tfcompress.packing import unpack
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOAD = """
@@ -78,6 +83,66 @@ def test_weight_files_keep_the_values(tmp_path, rng):
     one.save_weights(tmp_path / "one.weights.h5")
     two.load_weights(tmp_path / "one.weights.h5")
     np.testing.assert_allclose(outputs(one, x), outputs(two, x), atol=1e-6)
+
+
+def stored_arrays(path):
+    """The arrays of all weights in a file, by their paths in it."""
+    with (
+        zipfile.ZipFile(path) as archive,
+        h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file,
+    ):
+        found = {}
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+        return found
+
+
+def test_files_hold_permutations_in_as_few_bits_as_they_need(tmp_path):
+    model = network("dct")
+    model.save(tmp_path / "model.keras")
+    found = stored_arrays(tmp_path / "model.keras")
+    assert sum(a.nbytes for a in found.values()) == tc.model_stats(model).bytes
+    packed = [a for a in found.values() if a.dtype == np.uint8]
+    constants = [
+        (values, layer.decomposition.constant_limits[name])
+        for layer in model.layers
+        for name, values in getattr(layer, "constants", {}).items()
+    ]
+    assert len(packed) == len(constants) == 4
+    for values, limit in constants:
+        values = ops.convert_to_numpy(values)
+        bits = math.ceil(math.log2(limit))
+        (array,) = (
+            a
+            for a in packed
+            if len(a) == math.ceil(values.size * bits / 8)
+            and np.array_equal(unpack(a, values.size, limit), values.ravel())
+        )
+        # Of each group every position once.
+        assert np.array_equal(
+            np.sort(values, axis=-1),
+            np.broadcast_to(np.arange(limit), values.shape),
+        )
+
+
+def test_a_permutation_of_another_layer_is_refused(tmp_path):
+    one, two = (
+        keras.Sequential(
+            [
+                keras.Input((12, 12, 3)),
+                tc.TensorizedConv2D(filters, 3, method="dct", rate=0.5),
+            ]
+        )
+        for filters in (8, 16)
+    )
+    one.save_weights(tmp_path / "one.weights.h5")
+    with pytest.raises(ValueError):
+        two.load_weights(tmp_path / "one.weights.h5")
 
 
 def test_a_fresh_process_computes_the_same(tmp_path, rng):
