@@ -49,6 +49,15 @@ def imagenet_dir(tmp_path):
 
 
 @pytest.fixture
+def folders_dir(tmp_path):
+    """Image folders of four classes, JPEG and PNG."""
+    import small_folders
+
+    small_folders.write(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def cifar10_dir(tmp_path):
     """CIFAR-10's layout; the first pixel of an image is its number."""
 
@@ -67,15 +76,15 @@ def cifar10_dir(tmp_path):
 MEMORY_SOURCES = ["cifar10", "digits", "synthetic"]
 
 
-@pytest.fixture(params=[*MEMORY_SOURCES, "imagenet"])
+@pytest.fixture(params=[*MEMORY_SOURCES, "folders", "imagenet"])
 def any_source(request):
     """Every kind of source, small."""
     return make(request)
 
 
-@pytest.fixture(params=MEMORY_SOURCES)
-def memory_source(request):
-    """The sources that keep their images in memory."""
+@pytest.fixture(params=[*MEMORY_SOURCES, "folders"])
+def permuted_source(request):
+    """The sources that can pick any image at any time."""
     return make(request)
 
 
@@ -90,6 +99,9 @@ def make(request):
             return get(str(request.getfixturevalue("tmp_path")))
         case "cifar10":
             return get(str(request.getfixturevalue("cifar10_dir")))
+        case "folders":
+            folder = request.getfixturevalue("folders_dir")
+            return get(str(folder), resize=36, crop=32)
         case "imagenet":
             folder = request.getfixturevalue("imagenet_dir")
             return get(str(folder), image_size=32)

@@ -66,11 +66,11 @@ def test_workers_get_equal_parts_of_each_batch(any_source, workers):
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_together_see_the_batch_of_one(memory_source, workers):
+def test_workers_together_see_the_batch_of_one(permuted_source, workers):
     # Streamed data deal out files instead.
-    whole = arrays(memory_source.train(12, 2, 7))
+    whole = arrays(permuted_source.train(12, 2, 7))
     parts = [
-        arrays(memory_source.train(12, 2, 7, shard=(workers, index)))
+        arrays(permuted_source.train(12, 2, 7, shard=(workers, index)))
         for index in range(workers)
     ]
     for step, batch in enumerate(whole):

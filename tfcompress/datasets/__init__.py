@@ -18,6 +18,7 @@ import importlib
 _SOURCES = {
     "cifar10": ("cifar10", "load"),
     "digits": ("digits", "load"),
+    "folders": ("folders", "load"),
     "imagenet": ("imagenet", "load"),
     "synthetic": ("synthetic", "load"),
     "tfds/cifar10": ("tfds", "load_cifar10"),

@@ -3,6 +3,9 @@
 Files are train-00000-of-01024 ... and validation-00000-of-00128 ...; other
 numbers of files work too. A record has image/encoded (JPEG), image/class/label
 (1..1000; 0 stands for the background) and image/object/bbox/{xmin,...}.
+
+Networks of other origin, such as PyTorch's, have no class for the background:
+the argument `num_classes` is 1000 for them, and labels are 0..999.
 """
 
 import os
@@ -12,7 +15,9 @@ import tensorflow as tf
 from tfcompress.datasets import preprocessing, records
 from tfcompress.datasets.normalization import normalizing
 
-NUM_CLASSES = 1001
+IMAGE_CLASSES = 1000
+# With the background.
+NUM_CLASSES = IMAGE_CLASSES + 1
 
 _PREFIXES = {"train": "train", "test": "validation"}
 # Number of files of the complete data -> number of images.
@@ -27,6 +32,8 @@ def load(
     image_size=preprocessing.CROP_SIZE,
     preprocess=preprocessing.imagenet,
     normalization=None,
+    num_classes=NUM_CLASSES,
+    threads=None,
 ):
     """ImageNet, or other data in its layout, as a source.
 
@@ -36,14 +43,18 @@ def load(
         preprocess: Function (jpeg, boxes, seed, size) as in `RecordSource`.
         normalization: How values are scaled, where `preprocess` shall not do
             it in its own way; see `normalization.get`.
+        num_classes: 1001, or 1000 for networks without the background.
+        threads: How many threads read and decode; see `source.finish`.
 
     Returns:
-        A `Source` of images with labels 1..1000 in 1001 classes.
+        A `Source` of images with labels 1..1000 in 1001 classes, or 0..999 in
+        1000.
 
     Raises:
         ValueError: If there are no files or some are missing, or there is no
-            such normalization.
+            such normalization or number of classes.
     """
+    first = first_label(num_classes)
     preprocess = normalizing(preprocess, normalization)
     files = {split: find_files(data_dir, split) for split in _PREFIXES}
     return records.RecordSource(
@@ -54,11 +65,33 @@ def load(
             for split, (count, examples) in _OFFICIAL.items()
             if len(files[split]) == count
         },
-        NUM_CLASSES,
-        parse,
+        num_classes,
+        lambda record: _from(first, *parse(record)),
         preprocess,
         image_size,
+        threads,
     )
+
+
+def first_label(num_classes):
+    """The label of the first image class.
+
+    Args:
+        num_classes: Length of the logits.
+
+    Returns:
+        1 where 0 stands for the background, else 0.
+
+    Raises:
+        ValueError: If ImageNet has not so many classes.
+    """
+    first = num_classes - IMAGE_CLASSES
+    if first not in (0, 1):
+        raise ValueError(
+            f"`num_classes` must be {NUM_CLASSES}, with the background as "
+            f"class 0, or {IMAGE_CLASSES}. Received: {num_classes}"
+        )
+    return first
 
 
 def find_files(data_dir, split):
@@ -124,3 +157,8 @@ def parse(record):
     boxes = [tf.sparse.to_dense(features[key]) for key in _BOX_KEYS]
     boxes = tf.stack(boxes, axis=-1)[None]
     return features["image/encoded"], boxes, tf.cast(label, tf.int32)
+
+
+def _from(first, jpeg, boxes, label):
+    """What `parse` gives, with labels that begin with `first`."""
+    return jpeg, boxes, label + (first - 1)

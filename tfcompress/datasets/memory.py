@@ -3,10 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfcompress.datasets import source
-
-# Seeds are drawn from the non-negative half of int32.
-MAX_SEED = 2**31 - 1
+from tfcompress.datasets import ordering, source
 
 
 class MemorySource(source.Source):
@@ -51,13 +48,9 @@ class MemorySource(source.Source):
         return len(self._splits[split][1])
 
     def train(self, batch_size, epoch, seed, skip_batches=0, shard=(1, 0)):
-        size = source.share(batch_size, shard)
-        steps = self.steps_per_epoch(batch_size)
-        source.check_skip(skip_batches, steps)
-        generator = source.epoch_generator(seed, epoch)
-        examples = self.num_examples("train")
-        order = generator.permutation(examples).astype("int32")
-        seeds = generator.integers(MAX_SEED, size=(examples, 2), dtype="int32")
+        order = ordering.training(
+            self, batch_size, epoch, seed, skip_batches, shard
+        )
         images, labels = self._splits["train"]
 
         def batch(numbers, seeds):
@@ -66,34 +59,23 @@ class MemorySource(source.Source):
                 tf.gather(labels, numbers),
             )
 
-        def part(values):
-            values = values[: steps * batch_size]
-            values = values.reshape(steps, shard[0], size, *values.shape[1:])
-            return values[skip_batches:, shard[1]]
-
-        dataset = tf.data.Dataset.from_tensor_slices((part(order), part(seeds)))
+        dataset = tf.data.Dataset.from_tensor_slices(order)
         return source.finish(
             dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         )
 
     def evaluation(self, batch_size, shard=(1, 0)):
-        size = source.share(batch_size, shard)
-        examples = self.num_examples("test")
-        steps = -(-examples // batch_size)
-        positions = np.arange(steps * batch_size, dtype="int32")
-        positions = positions.reshape(steps, shard[0], size)[:, shard[1]]
+        order = ordering.evaluation(self, batch_size, shard)
         images, labels = self._splits["test"]
 
-        def batch(positions):
-            weights = tf.cast(positions < examples, tf.float32)
-            numbers = tf.minimum(positions, examples - 1)
+        def batch(numbers, weights):
             return (
                 self._preprocess(tf.gather(images, numbers)),
                 tf.gather(labels, numbers),
                 weights,
             )
 
-        dataset = tf.data.Dataset.from_tensor_slices(positions)
+        dataset = tf.data.Dataset.from_tensor_slices(order)
         return source.finish(
             dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         )

@@ -42,11 +42,14 @@ def get(choice):
         choice: A name in `NORMALIZATIONS`, or a pair (mean, standard deviation)
             of red, green and blue, for values scaled to [0, 1] before. Many
             networks trained on ImageNet take ((0.485, 0.456, 0.406), (0.229,
-            0.224, 0.225)); ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) is [-1, 1].
+            0.224, 0.225)); ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) is [-1, 1]. Or
+            a function of float32 values 0..255, for what these cannot say.
 
     Raises:
         ValueError: If the choice is neither.
     """
+    if callable(choice):
+        return lambda images: choice(unchanged(images))
     if isinstance(choice, str) and choice in NORMALIZATIONS:
         return NORMALIZATIONS[choice]
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfcompress.datasets import memory, source
+from tfcompress.datasets import ordering, source
 
 # Records that are permuted together: half a gigabyte of ImageNet.
 SHUFFLE_WINDOW = 4096
@@ -36,6 +36,7 @@ class RecordSource(source.Source):
         preprocess: Function (jpeg, boxes, seed, size) -> float32
             (size, size, 3); `seed` is int32 (2,) in training, else `None`.
         image_size: Height and width of the images.
+        threads: How many threads read and decode; see `source.finish`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RecordSource(source.Source):
         parse,
         preprocess,
         image_size,
+        threads=None,
     ):
         self.name = name
         self.image_shape = (image_size, image_size, 3)
@@ -56,6 +58,7 @@ class RecordSource(source.Source):
         self._counts = {}
         self._parse = parse
         self._preprocess = preprocess
+        self._threads = threads
 
     def num_examples(self, split):
         source.check_split(split)
@@ -70,7 +73,7 @@ class RecordSource(source.Source):
         generator = source.epoch_generator(seed, epoch)
         workers, index = shard
         files = generator.permutation(self._files["train"])
-        key = generator.integers(memory.MAX_SEED, size=2)
+        key = generator.integers(ordering.MAX_SEED, size=2)
 
         def shuffled(window, records):
             # Unlike `Dataset.shuffle` this ignores TensorFlow's global seed.
@@ -80,7 +83,7 @@ class RecordSource(source.Source):
         def example(count, record):
             position = count // size * batch_size + index * size + count % size
             seed = tf.random.stateless_uniform(
-                [2], [key[1], position], 0, memory.MAX_SEED, tf.int32
+                [2], [key[1], position], 0, ordering.MAX_SEED, tf.int32
             )
             jpeg, boxes, label = self._parse(record)
             return self._image(jpeg, boxes, seed), label
@@ -92,7 +95,7 @@ class RecordSource(source.Source):
         dataset = dataset.enumerate(start=skip_batches * size)
         dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.batch(size, drop_remainder=True)
-        return source.finish(dataset.take(steps - skip_batches))
+        return source.finish(dataset.take(steps - skip_batches), self._threads)
 
     def evaluation(self, batch_size, shard=(1, 0)):
         size = source.share(batch_size, shard)
@@ -109,7 +112,7 @@ class RecordSource(source.Source):
         )
         dataset = dataset.concatenate(filling.repeat())
         dataset = dataset.batch(size, drop_remainder=True)
-        return source.finish(dataset.take(steps))
+        return source.finish(dataset.take(steps), self._threads)
 
     def find_fault(self):
         logging.warning("Reading all of %s to find damaged data.", self.name)

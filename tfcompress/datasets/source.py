@@ -113,7 +113,11 @@ def readable_errors(source):
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+    ) as error:
         # A model's own invalid arguments must not start a search of all files.
         if "IteratorGetNext" not in str(error):
             raise
@@ -191,9 +195,20 @@ def epoch_generator(seed, epoch):
     return np.random.default_rng((seed, epoch))
 
 
-def finish(dataset):
-    """Prefetches; keeps the order and keeps tf.distribute from sharding."""
+def finish(dataset, threads=None):
+    """Prefetches; keeps the order and keeps tf.distribute from sharding.
+
+    Args:
+        dataset: The `tf.data.Dataset`.
+        threads: How many threads it reads and decodes with; `None` for those
+            that all of TensorFlow shares.
+
+    Returns:
+        A `tf.data.Dataset`.
+    """
     options = tf.data.Options()
+    if threads is not None:
+        options.threading.private_threadpool_size = threads
     options.deterministic = True
     # The sources shard by themselves; sharding twice would lose examples.
     options.experimental_distribute.auto_shard_policy = (

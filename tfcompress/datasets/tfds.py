@@ -66,11 +66,13 @@ def load_imagenet(
     image_size=preprocessing.CROP_SIZE,
     preprocess=preprocessing.imagenet,
     normalization=None,
+    num_classes=imagenet.NUM_CLASSES,
+    threads=None,
 ):
     """ImageNet (ILSVRC 2012) from tensorflow-datasets as a source.
 
     The files of tensorflow-datasets are read as the official ones are; they
-    have no bounding boxes. Labels are 1..1000 as there, so that networks can be
+    have no bounding boxes. Labels are as there, so that networks can be
     exchanged.
 
     Args:
@@ -79,15 +81,17 @@ def load_imagenet(
         preprocess: Function (jpeg, boxes, seed, size) as in `RecordSource`.
         normalization: How values are scaled, where `preprocess` shall not do
             it in its own way; see `normalization.get`.
+        num_classes, threads: See `imagenet.load`.
 
     Returns:
-        A `Source` of images with labels 1..1000 in 1001 classes.
+        A `Source` as that of `imagenet.load`.
 
     Raises:
         ValueError: If the data are not prepared, or not as TFRecords, or there
-            is no such normalization.
+            is no such normalization or number of classes.
         ImportError: If the package is missing.
     """
+    first = imagenet.first_label(num_classes)
     preprocess = normalizing(preprocess, normalization)
     package = _package()
     builder = package.builder("imagenet2012", data_dir=data_dir)
@@ -105,17 +109,18 @@ def load_imagenet(
         example = info.features.deserialize_example(
             record, decoders={"image": package.decode.SkipDecoding()}
         )
-        label = tf.cast(example["label"], tf.int32) + 1
+        label = tf.cast(example["label"], tf.int32) + first
         return example["image"], tf.zeros((1, 0, 4)), label
 
     return records.RecordSource(
         "tfds/imagenet",
         {name: map(str, split.filepaths) for name, split in splits.items()},
         {name: split.num_examples for name, split in splits.items()},
-        imagenet.NUM_CLASSES,
+        num_classes,
         parse,
         preprocess,
         image_size,
+        threads,
     )
 
 
