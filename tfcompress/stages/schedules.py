@@ -41,6 +41,40 @@ def piecewise_constant(boundaries, rates):
     return lambda epoch: rates[bisect.bisect_right(boundaries, epoch)]
 
 
+def step(rate, every, factor=0.1):
+    """`rate`, multiplied by `factor` each time `every` epochs are over.
+
+    Args:
+        rate: The rate at epoch 0.
+        every: Epochs from one change to the next; positive.
+        factor: Of each change.
+
+    Returns:
+        A schedule.
+    """
+    _check_positive("every", every)
+    return lambda epoch: rate * factor ** (epoch // every)
+
+
+def multi_step(rate, boundaries, factor=0.1):
+    """`rate`, multiplied by `factor` at each of some epochs.
+
+    Args:
+        rate: The rate at epoch 0.
+        boundaries: Increasing epochs.
+        factor: Of each change.
+
+    Returns:
+        A schedule.
+
+    Raises:
+        ValueError: If the boundaries fall.
+    """
+    boundaries = list(boundaries)
+    factors = (factor**i for i in range(len(boundaries) + 1))
+    return piecewise_constant(boundaries, [rate * f for f in factors])
+
+
 def cosine(rate, epochs, final=0.0):
     """From `rate` to `final` along half a cosine (Loshchilov, Hutter 2017).
 
@@ -54,9 +88,48 @@ def cosine(rate, epochs, final=0.0):
     """
     _check_positive("epochs", epochs)
 
+    return lambda epoch: _half_cosine(rate, final, min(epoch / epochs, 1.0))
+
+
+def one_cycle(
+    max_rate, epochs, pct=0.3, div=25.0, final=1e4, steps_per_epoch=None
+):
+    """Up to `max_rate` and down to almost nothing, each along half a cosine.
+
+    The one-cycle policy of Smith and Topin, "Super-Convergence"
+    (arXiv:1708.07120), as PyTorch's `OneCycleLR` has it. It begins at
+    max_rate / div and ends at max_rate / div / final.
+
+    Args:
+        max_rate: The largest rate.
+        epochs: When the end is reached; positive. Its rate holds from then on.
+        pct: Share of the epochs that the rate rises, below 1.
+        div: How often the first rate goes into the largest.
+        final: How often the last rate goes into the first.
+        steps_per_epoch: Optimizer steps in an epoch. If it is given, the peak
+            and the end come one step earlier, so that the last step has the
+            last rate, as it has in PyTorch.
+
+    Returns:
+        A schedule.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    for name, value in (("epochs", epochs), ("div", div), ("final", final)):
+        _check_positive(name, value)
+    if not 0 <= pct < 1:
+        raise ValueError(f"`pct` must lie in [0, 1). Received: {pct}")
+    first, last = max_rate / div, max_rate / div / final
+    earlier = 1 / steps_per_epoch if steps_per_epoch else 0.0
+    peak, end = pct * epochs - earlier, epochs - earlier
+
     def schedule(epoch):
-        share = min(epoch / epochs, 1.0)
-        return final + (rate - final) * 0.5 * (1 + math.cos(math.pi * share))
+        if epoch < peak:
+            return _half_cosine(first, max_rate, epoch / peak)
+        if epoch < end:
+            return _half_cosine(max_rate, last, (epoch - peak) / (end - peak))
+        return last
 
     return schedule
 
@@ -89,6 +162,11 @@ class _Table(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"rates": self.rates.tolist()}
+
+
+def _half_cosine(first, last, share):
+    """From `first` at share 0 to `last` at share 1."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def _check_positive(name, value):
