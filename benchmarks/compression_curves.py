@@ -159,7 +159,7 @@ def row(case, numbers, original, depth):
         float(energy) if case.name.startswith("ht2-") else None, (None, None)
     )
     shown = "" if times is None else f"{times:g} times, {points:+.2f}"
-    change = 100 * (numbers["after"] - original["before"])
+    change = 100 * (numbers["after"] - original["after"])
     return (
         f"| {case.label} | {after:,} | {before / after:.2f} | "
         f"{percent(numbers['bytes_whole'], 4 * before)} | "
@@ -203,9 +203,9 @@ then fine-tuned for {_EPOCHS.value} epochs on 10,000 training images: SGD with
 Nesterov momentum, one cycle up to a learning rate of {_RATE.value:g}, weight
 decay 1e-4, batches of {BATCH_SIZE}, crops and mirror images. The original is
 fine-tuned alike. Accuracies are those of the 10,000 test images after the last
-epoch; points are against the original without fine-tuning. The images are JPEG
-copies, on which the originals are less accurate than on lossless ones: look at
-differences. Parameters count index entries of a reordering as Keras does; bytes
+epoch; points are against the original fine-tuned alike. The images are JPEG
+copies, on which the originals are less accurate than on lossless ones, and get
+used to by fine-tuning: look at differences. Parameters count index entries of a reordering as Keras does; bytes
 are those of a file, with the index packed. MACs of `dct` stay: its kernels are
 rebuilt. The last column is what the authors of HT-2 show for the same energy
 (parameters, points) after hundreds of epochs on all 50,000 lossless images."""

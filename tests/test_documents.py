@@ -23,7 +23,13 @@ def _network():
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/three-phases.md", "docs/musco.md"]
+    "document",
+    [
+        "README.md",
+        "docs/three-phases.md",
+        "docs/musco.md",
+        "docs/networks.md",
+    ],
 )
 def test_the_python_runs(document, tmp_path, monkeypatch, rng, capsys):
     monkeypatch.chdir(tmp_path)
@@ -52,3 +58,16 @@ def test_every_method_is_in_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for method in tc.methods():
         assert f"`{method}`" in text
+
+
+def test_the_zoo_is_in_its_document():
+    from tfcompress import zoo
+
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w.]+)`.*? \| ([\d,]+) \|", text, re.M))
+    named = {
+        name: f"{zoo.get(name).num_params:,}"
+        for name in zoo.names()
+        if not name.startswith("keras.applications.")
+    }
+    assert rows == named
