@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from tfcompress.packing import bits_below, pack, packed_size, unpack
+from tfcompress.packing import (
+    _BLOCK,
+    bits_below,
+    pack,
+    packed_size,
+    unpack,
+)
 
 LIMITS = (1, 2, 3, 7, 8, 9, 255, 256, 257, 589_824, 2**31 - 1)
 
@@ -16,7 +22,7 @@ def test_bits_are_the_logarithm_rounded_up(limit):
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("count", [0, 1, 7, 64, 1001])
+@pytest.mark.parametrize("count", [0, 1, 7, 64, 1001, 2 * _BLOCK + 9])
 def test_what_is_packed_comes_back(limit, count, rng):
     integers = rng.integers(0, limit, count).astype(np.int32)
     packed = pack(integers, limit)

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Integers that are packed at a time, for the sake of memory; whole bytes.
+_BLOCK = 1 << 16
+
 
 def bits_below(limit):
     """Bits that tell the integers 0 ... limit - 1 apart: ceil(log2(limit))."""
@@ -34,7 +37,13 @@ def pack(integers, limit):
             f"{integers.min()} ... {integers.max()}"
         )
     shifts = np.arange(bits_below(limit))[::-1]
-    return np.packbits((integers[:, None] >> shifts & 1).astype(np.uint8))
+    packed = np.empty(packed_size(integers.size, limit), np.uint8)
+    for begin in range(0, integers.size, _BLOCK):
+        block = integers[begin : begin + _BLOCK, None]
+        bits = np.packbits((block >> shifts & 1).astype(np.uint8))
+        first = begin // 8 * len(shifts)
+        packed[first : first + len(bits)] = bits
+    return packed
 
 
 def unpack(packed, count, limit):
