@@ -18,12 +18,13 @@ class Result:
     err: str
 
 
-def run_program(main, *arguments):
+def run_program(main, *arguments, **names):
     """Runs a program as from the command line.
 
     Args:
         main: its `main`.
         *arguments: its arguments.
+        **names: its further arguments of `program.run`.
 
     Returns:
         A `Result`.
@@ -44,7 +45,7 @@ def run_program(main, *arguments):
             contextlib.redirect_stderr(err),
             pytest.raises(SystemExit) as caught,
         ):
-            program.run(main)
+            program.run(main, **names)
     finally:
         sys.argv = argv
     return Result(caught.value.code or 0, out.getvalue(), err.getvalue())
@@ -63,14 +64,14 @@ def snapshot(*folders):
     }
 
 
-def assert_succeeds(main, *arguments):
+def assert_succeeds(main, *arguments, **names):
     """Runs a program that must end well; gives its `Result`."""
-    result = run_program(main, *arguments)
+    result = run_program(main, *arguments, **names)
     assert result.code == 0, result.err
     return result
 
 
-def assert_refused(main, arguments, parts, watched=()):
+def assert_refused(main, arguments, parts, watched=(), **names):
     """Runs a program that must stop at once, with one line on the screen.
 
     Args:
@@ -78,9 +79,10 @@ def assert_refused(main, arguments, parts, watched=()):
         arguments: its arguments.
         parts: texts that the line must have.
         watched: folders whose files must all stay as they are.
+        **names: see `run_program`.
     """
     before = snapshot(*watched)
-    result = run_program(main, *arguments)
+    result = run_program(main, *arguments, **names)
     assert result.code not in (0, None)
     assert result.err.startswith("error: "), result.err
     assert result.err.count("\n") == 1 and result.err.endswith("\n")
