@@ -9,6 +9,8 @@ from programs import run_program  # noqa: E402
 
 from official_resnet import main_program  # noqa: E402
 from tfcompress.cli import (  # noqa: E402
+    cifar,
+    imagenet,
     musco,
     phase0,
     phase1,
@@ -20,6 +22,7 @@ from tfcompress.cli import (  # noqa: E402
 PACKAGES = ("tfcompress.cli", "official_resnet")
 # A valid value for each flag that is not boolean, other than the default.
 VALUES = {
+    "augmentation": "none",
     "batch_norm_momentum": 0.5,
     "batch_size": 7,
     "batches_per_train": 5,
@@ -50,17 +53,23 @@ VALUES = {
     "fine_tune_recipe": "adv",
     "ft_epochs": 4,
     "ft_every": 2,
+    "image_crop": 30,
+    "image_resize": 40,
     "include": "conv.*",
     "inter_op_parallelism_threads": 2,
     "intra_op_parallelism_threads": 2,
     "keep_best": "top5_accuracy",
     "last_phase": 1,
     "layers_per_step": 2,
+    "learning_rate": 0.5,
     "learning_rate_scale": 0.5,
     "max_train_steps": 9,
     "method": "tt",
+    "mode": "train",
     "model_class": "digits",
     "model_dir": "somewhere",
+    "momentum": 0.5,
+    "network": "resnet20",
     "normalization": "none",
     "num_gpus": 1,
     "output_dir": "somewhere",
@@ -91,10 +100,15 @@ VALUES = {
     "start_model": "somewhere",
     "start_stage": 2,
     "temperature": 2.0,
+    "train_dir": "somewhere",
     "train_epochs": 4,
+    "val_dir": "somewhere",
     "virtual_cpus": 2,
     "weaken_factor": 0.5,
     "weakening": 0.5,
+    "weight_decay": 0.5,
+    "weights": "somewhere",
+    "workers": 2,
     "x_factor": 3.0,
 }
 LISTS = ("channel_deviations", "channel_means")
@@ -211,7 +225,17 @@ def test_names_of_the_original_systems(alias, name):
 
 @pytest.mark.parametrize(
     "program",
-    [phase0, phase1, phase2, summary, three_phases, main_program, musco],
+    [
+        cifar,
+        imagenet,
+        main_program,
+        musco,
+        phase0,
+        phase1,
+        phase2,
+        summary,
+        three_phases,
+    ],
 )
 @pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
 def test_help(program, flag):

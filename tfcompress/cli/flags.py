@@ -8,13 +8,14 @@ from absl import flags
 
 from tfcompress.datasets.normalization import NORMALIZATIONS
 
-DATASETS = ("cifar10", "digits", "imagenet")
+DATASETS = ("cifar10", "digits", "folders", "imagenet")
 
 DATASET = flags.DEFINE_enum(
     "dataset",
     "cifar10",
     DATASETS,
-    "Data set; digits are scikit-learn's in the CIFAR-10 layout.",
+    "Data set; digits are scikit-learn's in the CIFAR-10 layout, folders are "
+    "images in DATA_DIR/train/CLASS and DATA_DIR/val/CLASS.",
     short_name="mc",
 )
 flags.DEFINE_alias("model_class", "dataset")

@@ -1,5 +1,6 @@
 """Models by path or by flags."""
 
+import contextlib
 import hashlib
 import pathlib
 import zipfile
@@ -11,19 +12,22 @@ from official_resnet import resnet_model
 from tfcompress.files import atomic_path
 from tfcompress.names import first_line
 
-DEFAULT_SIZES = {"cifar10": 32, "digits": 8, "imagenet": 50}
+# For images in folders, those of ImageNet.
+DEFAULT_SIZES = {"cifar10": 32, "digits": 8, "folders": 50, "imagenet": 50}
 # The digits are trained for a few hundred steps only.
 DEFAULT_MOMENTA = {
     "cifar10": resnet_model.BN_MOMENTUM,
     "digits": 0.9,
+    "folders": resnet_model.BN_MOMENTUM,
     "imagenet": resnet_model.BN_MOMENTUM,
 }
 _BUILDERS = {
     "cifar10": resnet_model.cifar10_resnet,
     "digits": resnet_model.cifar10_resnet,
+    "folders": resnet_model.imagenet_resnet,
     "imagenet": resnet_model.imagenet_resnet,
 }
-_POLICIES = {
+POLICIES = {
     "fp32": "float32",
     "fp16": "mixed_float16",
     "bf16": "mixed_bfloat16",
@@ -37,29 +41,43 @@ def build(
     data_format=None,
     dtype="fp32",
     batch_norm_momentum=None,
+    **settings,
 ):
     """A fresh official ResNet for a data set.
 
     Args:
-        dataset: `"cifar10"`, `"digits"` or `"imagenet"`.
+        dataset: one of `flags.DATASETS`.
         size: depth; the data set's default if None.
         version: 1 or 2.
         data_format: of the activations; Keras' default if None.
         dtype: `"fp32"`, or `"fp16"` or `"bf16"` for mixed precision.
         batch_norm_momentum: the data set's default if None.
+        **settings: further ones of the network, such as `num_classes`.
     """
     momentum = batch_norm_momentum
     if momentum is None:
         momentum = DEFAULT_MOMENTA[dataset]
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[dtype])
-    try:
+    with precision(dtype):
         return _BUILDERS[dataset](
             size or DEFAULT_SIZES[dataset],
             version=version,
             data_format=data_format,
             batch_norm_momentum=momentum,
+            **settings,
         )
+
+
+@contextlib.contextmanager
+def precision(dtype):
+    """Layers that are made in this context compute so.
+
+    Args:
+        dtype: `"fp32"`, or `"fp16"` or `"bf16"` for mixed precision.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[dtype])
+    try:
+        yield
     finally:
         keras.config.set_dtype_policy(before)
 

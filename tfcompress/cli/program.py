@@ -2,8 +2,14 @@
 
 A wrong flag or a bad input ends in one line on standard error and exit code
 1; `--debug` shows where it came from.
+
+Flags belong to the process, but the short names that people know mean one
+thing in one program and another in the next: a program says what its own stand
+for, and which flags may be given by their place.
 """
 
+import itertools
+import re
 import sys
 
 from absl import app, flags, logging
@@ -20,8 +26,19 @@ _DEBUG = flags.DEFINE_bool(
 )
 
 
-def run(main):
-    """Parses the flags and calls `main()`; never returns."""
+def run(main, short_names=None, positional=()):
+    """Parses the flags and calls `main()`; never returns.
+
+    Args:
+        main: function without arguments.
+        short_names: dictionary from names that this program has for flags,
+            without dashes, to the flags' own: `{"lr": "learning_rate"}` lets
+            people write `-lr 0.1`, `-lr=0.1` and `--lr 0.1`. They go before
+            flags of the same names.
+        positional: names of flags whose values may be given without a name,
+            in this order.
+    """
+    short_names = short_names or {}
     _list_in_help(flags.FLAGS, sys.argv[0])
     if _HELP & set(sys.argv):
         # absl itself has no -h.
@@ -30,8 +47,23 @@ def run(main):
             app.run(lambda argv: None, argv=argv)
         except SystemExit:
             # absl exits with 1 after help that was asked for.
+            print(_names_in_help(short_names, positional), end="", flush=True)
             sys.exit(0)
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+    app.run(
+        lambda argv: _guarded(main, argv),
+        flags_parser=lambda argv: _parse_flags(argv, short_names, positional),
+    )
+
+
+def _names_in_help(short_names, positional):
+    """What --help adds about a program's own names."""
+    lines = []
+    if positional:
+        lines.append(f"arguments: {' '.join(f'[{p}]' for p in positional)}")
+    if short_names:
+        lines.append("names in this program:")
+        lines += [f"  -{k} for --{v}" for k, v in sorted(short_names.items())]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _list_in_help(values, program):
@@ -42,11 +74,43 @@ def _list_in_help(values, program):
                 values.register_key_flag_for_module(program, flag)
 
 
-def _parse_flags(argv):
+def _parse_flags(argv, short_names, positional):
     try:
+        argv = _spelled_out(argv, short_names, positional)
         return flags.FLAGS(argv, known_only=False)
     except flags.Error as error:
         _fail(_line(error))
+
+
+def _spelled_out(argv, short_names, positional):
+    """The arguments with the flags' own names, those without a name last."""
+    named, unnamed, rest = [], [], iter(argv[1:])
+    for argument in rest:
+        if argument == "--":
+            unnamed += rest
+        elif not argument.startswith("-") or argument == "-":
+            unnamed.append(argument)
+        else:
+            name, equals, value = argument.lstrip("-").partition("=")
+            name = short_names.get(name, name)
+            named.append(f"--{name}{equals}{value}")
+            if not equals and _takes_value(name):
+                # Whatever comes next: -0.5 is no flag.
+                named += itertools.islice(rest, 1)
+    for name in positional[: len(unnamed)]:
+        if any(re.match(f"--{name}(=|$)", argument) for argument in named):
+            raise flags.Error(
+                f"--{name} is given twice, by its name and by its place"
+            )
+    named += [
+        f"--{name}={value}"
+        for name, value in zip(positional, unnamed, strict=False)
+    ]
+    return [argv[0], *named, "--", *unnamed[len(positional) :]]
+
+
+def _takes_value(name):
+    return name in flags.FLAGS and not flags.FLAGS[name].boolean
 
 
 def _guarded(main, argv):

@@ -44,7 +44,7 @@ class RunDirectory:
     def create(self):
         """Makes the folder, or moves what is in its way aside before."""
         if self._in_the_way:
-            self.path.rename(_free_name(self.path))
+            self.path.rename(free_name(self.path))
             self._in_the_way = False
         self.path.mkdir(parents=True, exist_ok=True)
         if read_json(self.path / SETTINGS) != self.settings:
@@ -101,7 +101,7 @@ def _is_work(path):
     return path.name != SETTINGS and path.suffix != ".log" and not unfinished
 
 
-def _free_name(path):
+def free_name(path):
     number = 1
     while (moved := path.with_name(f"{path.name}.old{number}")).exists():
         number += 1

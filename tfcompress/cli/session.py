@@ -11,8 +11,9 @@ import keras
 import tensorflow as tf
 
 from official_resnet import recipes
-from tfcompress import datasets, distribution
+from tfcompress import distribution
 from tfcompress.cli import compression, flags, models
+from tfcompress.cli.images import official
 from tfcompress.cli.run_directory import RunDirectory
 from tfcompress.graph import as_functional
 from tfcompress.training import Trainer, evaluate
@@ -24,11 +25,16 @@ class Session:
 
     Make it before anything else uses TensorFlow's devices.
 
+    Args:
+        images: the `Images` to work on; by default those of the flags, as the
+            official networks take them.
+        batch_size: examples per step over all devices, the flag's if None.
+
     Raises:
         ValueError: if a flag is missing or out of range.
     """
 
-    def __init__(self):
+    def __init__(self, images=None, batch_size=None):
         for set_threads, number in (
             (
                 tf.config.threading.set_intra_op_parallelism_threads,
@@ -50,8 +56,9 @@ class Session:
             virtual_cpus=flags.VIRTUAL_CPUS.value,
         )
         self.chief = distribution.is_chief(self.strategy)
-        self.dataset = flags.DATASET.value
-        self.batch_size = flags.BATCH_SIZE.value
+        self.batch_size = batch_size or flags.BATCH_SIZE.value
+        self._images = images or official(self.batch_size)
+        self.dataset = self._images.dataset
         distribution.replica_batch_size(self.batch_size, self.strategy)
         self.seed = flags.SEED.value
         keras.utils.set_random_seed(self.seed)
@@ -60,42 +67,12 @@ class Session:
     @functools.cached_property
     def source(self):
         """The data."""
-        kind = flags.DATA_SOURCE.value
-        scaling = _normalization()
-        if flags.USE_SYNTHETIC_DATA.value or kind == "synthetic":
-            if scaling is not None:
-                raise ValueError(
-                    "`--normalization` has no effect on synthetic data. "
-                    f"Received: {scaling}"
-                )
-            imagenet = self.dataset == "imagenet"
-            return datasets.get("synthetic")(
-                image_shape=(224, 224, 3) if imagenet else (32, 32, 3),
-                num_classes=1001 if imagenet else 10,
-                # A network is no more or less accurate on noise.
-                num_test=self.batch_size,
-            )
-        name = self.dataset if kind == "files" else f"tfds/{self.dataset}"
-        if kind == "files" and flags.DATA_DIR.value is None:
-            raise ValueError(
-                "`--data_dir` is needed; name the folder of the data, or pass "
-                "--use_synthetic_data"
-            )
-        make = datasets.get(name)
-        return make(flags.DATA_DIR.value, normalization=scaling)
+        return self._images.load()
 
     @property
     def source_settings(self):
         """Which data the results are of."""
-        synthetic = flags.USE_SYNTHETIC_DATA.value
-        return {
-            "dataset": self.dataset,
-            "data_source": "synthetic"
-            if synthetic
-            else flags.DATA_SOURCE.value,
-            "data_dir": _absolute(flags.DATA_DIR.value),
-            "normalization": _normalization(),
-        }
+        return dict(self._images.settings)
 
     @property
     def data_settings(self):
@@ -130,6 +107,7 @@ class Session:
             data_format=flags.DATA_FORMAT.value,
             dtype=flags.DTYPE.value,
             batch_norm_momentum=flags.BATCH_NORM_MOMENTUM.value,
+            num_classes=self.source.num_classes,
         )
 
     def load(self, path, local=False):
@@ -188,7 +166,9 @@ class Session:
             phase: name of one of the data set's recipes.
             epochs: number of epochs; the recipe's if 0 or None.
         """
-        recipe = recipes.get(self.dataset, phase)
+        # Images in folders are trained on as ImageNet is.
+        name = "imagenet" if self.dataset == "folders" else self.dataset
+        recipe = recipes.get(name, phase)
         epochs = epochs or recipe.epochs
         if flags.STRETCH_RECIPE.value:
             recipe = recipe.in_epochs(epochs)
@@ -266,28 +246,3 @@ class Session:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             with self._log.open("a", encoding="utf-8") as file:
                 file.writelines(f"{now} {s}\n" for s in str(text).split("\n"))
-
-
-def _normalization():
-    """What a source takes as `normalization`; None for its own."""
-    means, deviations = (
-        flags.CHANNEL_MEANS.value,
-        flags.CHANNEL_DEVIATIONS.value,
-    )
-    if means is None and deviations is None:
-        return flags.NORMALIZATION.value
-    try:
-        statistics = [[float(x) for x in v] for v in (means, deviations)]
-    except (TypeError, ValueError):
-        statistics = []
-    if list(map(len, statistics)) != [3, 3] or flags.NORMALIZATION.value:
-        raise ValueError(
-            "`--channel_means` and `--channel_deviations` need three numbers "
-            "each, and no `--normalization`. Received: "
-            f"{means}, {deviations}, {flags.NORMALIZATION.value}"
-        )
-    return statistics
-
-
-def _absolute(path):
-    return None if path is None else str(pathlib.Path(path).resolve())
