@@ -61,6 +61,8 @@ def test_aliases(alias, name):
 def test_unknown_names_get_a_hint():
     with pytest.raises(ValueError, match="Did you mean 'imagenet_resnet50'"):
         zoo.get("imagnet_resnet50")
+    with pytest.raises(ValueError, match=r"Did you mean 'resnet\d+'"):
+        zoo.get("resnet51")
     with pytest.raises(ValueError, match=r"Received: 'transformer'\.$"):
         zoo.get("transformer")
     with pytest.raises(ValueError, match="Received: 50"):
@@ -79,6 +81,7 @@ def test_all_classifiers_of_keras_are_there():
     assert set(PUBLISHED) <= found
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "name",
     [
@@ -131,6 +134,7 @@ def downloads(monkeypatch, tmp_path):
     return network, model, asked
 
 
+@pytest.mark.grid
 def test_weights_of_keras(downloads):
     name, original, asked = downloads
     model = zoo.build(name, weights="imagenet")

@@ -46,13 +46,14 @@ def get(name):
     Raises:
         ValueError: if there is none; it says which names are near.
     """
+    aliases = _aliases()
     if isinstance(name, str):
-        found = REGISTRY.get(name) or _aliases().get(_plain(name))
+        found = REGISTRY.get(name) or aliases.get(_plain(name))
         if found is not None:
             return found
     raise ValueError(
         f"`name` must be a network of the zoo, see `zoo.names()`. "
-        f"Received: {name!r}.{hint(name, names())}"
+        f"Received: {name!r}.{hint(name, [*names(), *aliases])}"
     )
 
 
