@@ -91,6 +91,14 @@ def test_overwriting_moves_aside(path):
         )
 
 
+def test_results_of_other_settings_do_not_count(path):
+    make(path).finish({"accuracy": 0.5})
+    other = RunDirectory(path, {"rate": 0.2}, overwrite=True)
+    assert other.results is None
+    other.create()
+    assert other.results is None
+
+
 def test_a_run_that_made_nothing_gives_way(path):
     """A wrong input, once corrected, is not refused."""
     directory = make(path)

@@ -57,7 +57,7 @@ class RunDirectory:
     @property
     def results(self):
         """What `finish` recorded, or None before that."""
-        return read_json(self.path / RESULTS)
+        return None if self._in_the_way else read_json(self.path / RESULTS)
 
     def finish(self, results):
         """Records the results; the run counts as done from then on."""
