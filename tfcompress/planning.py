@@ -10,6 +10,9 @@ from tfcompress.replacement import Site, holds_kernel, kernel_of, obstacle
 from tfcompress.selection import assign, select
 from tfcompress.stats import model_stats
 
+# Why a layer is left alone that nobody asked to compress.
+NOT_SELECTED = "not selected"
+
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
@@ -87,7 +90,7 @@ class Survey:
             decisions: dictionary from path to a `Decomposition`, or a string:
                 why the layer is left alone.
         """
-        reasons = self.obstacles | dict.fromkeys(self.sites, "not selected")
+        reasons = self.obstacles | dict.fromkeys(self.sites, NOT_SELECTED)
         chosen = {}
         for path, decision in decisions.items():
             into = reasons if isinstance(decision, str) else chosen

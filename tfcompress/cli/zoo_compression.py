@@ -14,6 +14,7 @@ from tfcompress import zoo
 from tfcompress.cli import flags, models, outcome, zoo_flags, zoo_models
 from tfcompress.cli.run_directory import RunDirectory
 from tfcompress.files import write_text
+from tfcompress.planning import NOT_SELECTED
 
 RANDOM_WEIGHTS = absl_flags.DEFINE_bool(
     "random_weights",
@@ -147,7 +148,10 @@ def compress(
 
 def _check_not_empty(plan):
     if not plan:
-        path, reason = next(iter(plan.skipped.items()))
+        reasons = {path: plan.skipped[path] for path in plan.sites}
+        path, reason = next(
+            item for item in reasons.items() if item[1] != NOT_SELECTED
+        )
         raise ValueError(
             f"nothing of {plan.totals.name} would get smaller; compress it "
             f"more. The first layer, {path}: {reason}"
