@@ -361,8 +361,13 @@ def test_lighting_shifts_along_the_principal_colours():
 
 
 def test_labels_of_records_for_1000_classes(imagenet_dir):
+    def blank(jpeg, boxes, seed, size):
+        return tf.zeros((size, size, 3))
+
     official, pytorch = (
-        imagenet.load(str(imagenet_dir), image_size=32, num_classes=classes)
+        imagenet.load(
+            str(imagenet_dir), 8, preprocess=blank, num_classes=classes
+        )
         for classes in (1001, 1000)
     )
     assert (official.num_classes, pytorch.num_classes) == (1001, 1000)
