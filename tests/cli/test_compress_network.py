@@ -2,6 +2,9 @@
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,7 @@ pytest.importorskip("tensorflow")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from absl import flags  # noqa: E402
 from decaying import decay  # noqa: E402
 from programs import assert_refused, assert_succeeds, snapshot  # noqa: E402
 
@@ -238,6 +242,25 @@ def test_an_untrained_network(tmp_path):
     first, same, other = runs
     assert all(map(np.array_equal, first, same))
     assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.slow
+def test_the_program(weights, tmp_path):
+    command = [sys.executable, "-m", "tfcompress.cli.compress_network"]
+    root = pathlib.Path(compress_network.__file__).parents[2]
+    result = subprocess.run(
+        [*command, "-net", "lenet5", "-weights", weights, "-e", "0.9"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    path = tmp_path / "compressed_weights" / "ht2_lenet5_0_9.keras"
+    assert methods(load(path)) == HT2
+
+
+def test_the_names_of_flags():
+    assert set(compress_network.NAMES.values()) <= set(flags.FLAGS)
 
 
 # Bad input.

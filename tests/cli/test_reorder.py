@@ -3,6 +3,10 @@
 import io
 import json
 import math
+import os
+import pathlib
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -13,6 +17,7 @@ import h5py  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from absl import flags as absl_flags  # noqa: E402
 from keras import layers  # noqa: E402
 from programs import (  # noqa: E402
     assert_refused,
@@ -407,6 +412,27 @@ def test_images_of_cifar10(data_dir, tmp_path):
     assert "c.keras" in result.out
     results = read(tmp_path / "r.json")
     assert results["dataset"] == "cifar10" and results["images"] == 30
+
+
+@pytest.mark.slow
+def test_the_program(model_file, tmp_path):
+    command = [sys.executable, "-m", "tfcompress.cli.reorder", "compress"]
+    root = pathlib.Path(reorder.__file__).parents[2]
+    result = subprocess.run(
+        [*command, "-a", model_file, "-g", "4", "-r", "2.0"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(reordered(load(tmp_path / f"{COMPRESSED}.keras"))) == list(
+        SIZES
+    )
+
+
+def test_the_names_of_flags():
+    used = {*reorder.NAMES.values(), *reorder.POSITIONAL}
+    assert used <= set(absl_flags.FLAGS)
 
 
 # Bad input.

@@ -137,9 +137,10 @@ def factorize(path, decomposition, kernel):
 
 def ht2_method(found):
     """What HT-2 does with a layer of these kinds."""
-    if found & {"@stem", "@pointwise"}:
-        return "conv_svd"
-    return "svd" if "@dense" in found else "ht2"
+    if found & {"@pointwise", "@dense"}:
+        # On one pixel the two convolutions of conv_svd are those of svd.
+        return "svd"
+    return "conv_svd" if "@stem" in found else "ht2"
 
 
 def dct_method(found):
