@@ -22,10 +22,11 @@ from tfcompress.cli import (
     musco_schedule,
     plots,
     program,
+    reports,
 )
 from tfcompress.cli.musco_steps import Loop
 from tfcompress.cli.session import Session
-from tfcompress.files import read_json, write_text
+from tfcompress.files import read_json
 from tfcompress.musco import save_model_compr_kwargs
 from tfcompress.musco.config import read_config
 from tfcompress.musco.journal import Journal
@@ -155,10 +156,7 @@ def _conclude(session, directory, compressor, loop, before, after):
         session.print_metrics(before, "original, test")
         session.print_metrics(after, "compressed, test")
         models.save(network, directory.file("model.keras"))
-        network.compression_plan.to_yaml(directory.file("plan.yaml"))
-        report.to_json(directory.file("report.json"))
-        report.to_html(directory.file("report.html"))
-        write_text(directory.file("report.txt"), f"{report}\n")
+        reports.write(directory, network.compression_plan, report)
         directory.finish(
             {
                 "steps": len(journal.steps),

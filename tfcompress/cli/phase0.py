@@ -8,9 +8,8 @@ OUT/phase0/METHOD/rateRATE.
 """
 
 import tfcompress as tc
-from tfcompress.cli import compression, flags, models, program
+from tfcompress.cli import compression, flags, models, program, reports
 from tfcompress.cli.session import Session
-from tfcompress.files import write_text
 
 
 def run(session):
@@ -48,10 +47,7 @@ def run(session):
     }
     if session.chief:
         models.save(compressed, directory.file("model.keras"))
-        plan.to_yaml(directory.file("plan.yaml"))
-        report.to_json(directory.file("report.json"))
-        report.to_html(directory.file("report.html"))
-        write_text(directory.file("report.txt"), f"{report}\n")
+        reports.write(directory, plan, report)
         directory.finish(results)
     session.barrier()
     return results

@@ -51,7 +51,7 @@ def run():
     return zoo_compression.compress(
         session,
         "compress",
-        reorder_files.outcome(arch.file("compressed")),
+        reorder_files.outcome(arch.compressed),
         {
             **zoo_compression.settings(arch.network, weights),
             "truncation": dataclasses.asdict(truncation),

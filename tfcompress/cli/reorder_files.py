@@ -72,15 +72,12 @@ class Architecture:
         path = models.existing(name, "the model of -a")
         return cls(path.stem, network_of(path), path)
 
-    def file(self, kind):
-        """The path of a file about it: `kind` and what the flags say.
-
-        Args:
-            kind: what the name begins with.
-        """
+    @property
+    def compressed(self):
+        """The path of what the flags make of it."""
         mode = "progressive" if PROGRESSIVE.value else "uniform"
-        parts = kind, self.label, mode, ROWS.value, DIVISOR.value
-        name = "-".join(map(str, parts)) + SUFFIX
+        name = f"compressed-{self.label}-{mode}-{ROWS.value}-{DIVISOR.value}"
+        name += SUFFIX
         return pathlib.Path(flags.OUTPUT_DIR.value or ".", name)
 
 
@@ -111,7 +108,7 @@ def checkpoint():
     """
     if CHECKPOINT.value is None:
         arch = Architecture.named()
-        path = arch.file("compressed")
+        path = arch.compressed
         if not path.is_file():
             raise ValueError(
                 f"{path} does not exist; make it by `reorder compress` with "

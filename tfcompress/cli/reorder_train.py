@@ -5,6 +5,7 @@ import pathlib
 from absl import flags as absl_flags
 
 from tfcompress.cli import (
+    flags,
     models,
     reorder_evaluation,
     reorder_files,
@@ -50,8 +51,7 @@ def run():
     if EVALUATE.value:
         path = path if resumed is None else models.existing(resumed)
         return reorder_evaluation.evaluate(path, network, recipe.batch_size)
-    arch = reorder_files.Architecture.named()
-    place = resumed or reorder_files.outcome(arch.file("checkpoint"))
+    place = resumed or reorder_files.outcome(_place(path))
     images = reorder_files.images(
         network, recipe.augmentation, recipe.batch_size
     )
@@ -101,6 +101,12 @@ def freeze_others(model):
     for variable in model.trainable_variables:
         if id(variable) not in factors:
             variable.trainable = False
+
+
+def _place(path):
+    """Where the network goes that is trained from a file."""
+    name = f"checkpoint-{path.name.removeprefix('compressed-')}"
+    return pathlib.Path(flags.OUTPUT_DIR.value or ".", name)
 
 
 def _resumed():

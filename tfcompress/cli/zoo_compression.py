@@ -11,9 +11,15 @@ from absl import flags as absl_flags
 
 import tfcompress as tc
 from tfcompress import zoo
-from tfcompress.cli import flags, models, outcome, zoo_flags, zoo_models
+from tfcompress.cli import (
+    flags,
+    models,
+    outcome,
+    reports,
+    zoo_flags,
+    zoo_models,
+)
 from tfcompress.cli.run_directory import RunDirectory
-from tfcompress.files import write_text
 from tfcompress.planning import NOT_SELECTED
 
 RANDOM_WEIGHTS = absl_flags.DEFINE_bool(
@@ -161,10 +167,7 @@ def _check_not_empty(plan):
 def _write(directory, compressed, plan, report, text, results):
     file = directory.file("model.keras")
     models.save(compressed, file)
-    plan.to_yaml(directory.file("plan.yaml"))
-    report.to_json(directory.file("report.json"))
-    report.to_html(directory.file("report.html"))
-    write_text(directory.file("report.txt"), f"{text}\n")
+    reports.write(directory, plan, report, text)
     directory.finish({**results, "file_bytes": file.stat().st_size})
 
 
