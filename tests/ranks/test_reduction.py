@@ -28,6 +28,8 @@ GOLDEN = [
     ("cp4", (5, 5, 10, 20), 5, None, (25,)),
     ("cp4", (5, 5, 10, 20), 2, (50,), (25,)),
     ("cp", (5, 5, 10, 20), 2, (50,), (25,)),
+    # 4608 / 650 are 7 numbers, too few for two coefficients in 4 rows.
+    ("dct", (3, 3, 16, 32), 650, None, (4, 1)),
     ("tucker", (2, 2, 10, 10), Reduction(2, min_rank=2), None, (5, 5)),
     ("tucker", (2, 2, 10, 10), Reduction(3, min_rank=2), (10, 10), (5, 5)),
     ("tucker", (2, 2, 10, 10), Reduction(2, min_rank=8), None, (8, 8)),

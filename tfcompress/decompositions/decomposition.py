@@ -56,6 +56,8 @@ class Decomposition(abc.ABC):
     equation: typing.ClassVar[str | None]
     # One name per rank, for messages and tables.
     rank_names: typing.ClassVar[tuple]
+    # Those of them that no budget raises.
+    fixed_ranks: typing.ClassVar[tuple] = ()
     # Names of the settings of its algorithm, which `decompose` takes.
     options: typing.ClassVar[tuple] = ()
 
@@ -181,10 +183,16 @@ class Decomposition(abc.ABC):
     @property
     def constant_bytes(self):
         """Size of the constants in a file, each in as few bits as it needs."""
-        return sum(
-            packing.packed_size(math.prod(shape), self.constant_limits[name])
+        return sum(self.constant_sizes.values())
+
+    @property
+    def constant_sizes(self):
+        """Dictionary from constant name to its size in a file, in bytes."""
+        limits = self.constant_limits
+        return {
+            name: packing.packed_size(math.prod(shape), limits[name])
             for name, shape in self.constant_shapes.items()
-        )
+        }
 
     def initial_constants(self, rng):
         """NumPy constants of a kernel that is drawn anew, by name.

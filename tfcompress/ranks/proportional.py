@@ -3,6 +3,8 @@
 import itertools
 import math
 
+from tfcompress.decompositions.decomposition import FLOAT_BYTES
+
 
 def present_size(kernel_shape, stored=None):
     """Number of parameters of a kernel as it is stored now.
@@ -12,6 +14,13 @@ def present_size(kernel_shape, stored=None):
         stored: its `Decomposition`, None if it is dense.
     """
     return math.prod(kernel_shape) if stored is None else stored.num_params
+
+
+def present_bytes(kernel_shape, stored=None):
+    """Size in a file of a kernel as it is stored now; see `present_size`."""
+    if stored is not None:
+        return stored.num_bytes
+    return FLOAT_BYTES * math.prod(kernel_shape)
 
 
 def at_scale(cls, kernel_shape, scale, groups=1):
@@ -84,9 +93,11 @@ def largest_within(cls, kernel_shape, budget, groups=1):
 
 def _fill(decomposition, budget, weights):
     """Raises ranks by one, the relatively smallest first, while they fit."""
+    names, fixed = decomposition.rank_names, decomposition.fixed_ranks
+    free = [i for i, name in enumerate(names) if name not in fixed]
     while True:
         ranks = decomposition.ranks
-        order = sorted(range(len(ranks)), key=lambda i: ranks[i] / weights[i])
+        order = sorted(free, key=lambda i: ranks[i] / weights[i])
         for raised in _raised(decomposition, order):
             if raised.num_params <= budget:
                 decomposition = raised
@@ -102,7 +113,7 @@ def _raised(decomposition, order):
     either side of an image axis of size one, can only rise together.
     """
     cls, ranks = type(decomposition), decomposition.ranks
-    for count in range(1, len(ranks) + 1):
+    for count in range(1, len(order) + 1):
         for chosen in itertools.combinations(order, count):
             wanted = tuple(r + (i in chosen) for i, r in enumerate(ranks))
             if cls.clip_ranks(decomposition.block_shape, wanted) == wanted:
