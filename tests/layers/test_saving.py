@@ -85,6 +85,23 @@ def test_weight_files_keep_the_values(tmp_path, rng):
     np.testing.assert_allclose(outputs(one, x), outputs(two, x), atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["ht2", "dct"])
+def test_checkpoints_of_tensorflow_keep_the_values(method, tmp_path, rng):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("of TensorFlow's variables")
+    one = network(method)
+    two = keras.models.clone_model(one)
+    for variable in one.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape))
+    path = tf.train.Checkpoint(model=one).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=two).restore(path).assert_consumed()
+    for theirs, ours in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs)
+        )
+
+
 def stored_arrays(path):
     """The arrays of all weights in a file, by their paths in it."""
     with (

@@ -241,6 +241,10 @@ class Tensorized(keras.layers.Layer, abc.ABC):
             for name, shape in self.decomposition.factor_shapes.items()
         }
         self.constants = self._build_constants()
+        for name, variable in self.tensors.items():
+            # Checkpoints of TensorFlow look for attributes, not into
+            # dictionaries.
+            setattr(self, f"_tensor_{name}", variable)
         if self.kernel_regularizer is not None:
             first = next(iter(self.factors.values()))
             first.regularizer = _KernelRegularizer(self)
