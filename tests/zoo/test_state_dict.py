@@ -545,3 +545,17 @@ def test_compressed_networks_take_weights_of_keras(tmp_path, ending):
     zoo.load_weights(again, path)
     assert same(weights(again), weights(one))
     refused(other, path, "first 'fc' with ")
+
+
+@ENDINGS
+def test_networks_of_permutations_take_weights_of_keras(tmp_path, ending):
+    path = tmp_path / f"weights{ending}"
+    one, two = (
+        tc.compress(tiny(units=90), "dct", truncation=r, include=["2", "fc"])
+        for r in (2, 4)
+    )
+    three = keras.models.clone_model(one)
+    saved(one, path)
+    refused(two, path, "does not fit tiny", "layers that differ: 2")
+    zoo.load_weights(three, path)
+    assert same(weights(three), weights(one))

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras.src.utils.naming import to_snake_case
 
+from tfcompress.layers import Tensorized
 from tfcompress.names import first_line
 from tfcompress.zoo import state_dict, tensor_files
 from tfcompress.zoo.registry import REGISTRY
@@ -129,10 +130,21 @@ def _layers(model):
         kind = to_snake_case(type(layer).__name__)
         key = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
-        shapes = [tuple(weight.shape) for weight in layer.weights]
+        shapes = _stored_shapes(layer)
         if shapes:
             found[key] = _entry(layer.name, shapes)
     return found
+
+
+def _stored_shapes(layer):
+    """Shapes of the weights of a layer as a file has them."""
+    weights = {id(weight): tuple(weight.shape) for weight in layer.weights}
+    for part in layer._flatten_layers():
+        if isinstance(part, Tensorized):
+            sizes = part.decomposition.constant_sizes
+            for name, constant in part.constants.items():
+                weights[id(constant)] = (sizes[name],)
+    return list(weights.values())
 
 
 def _entry(name, shapes):
