@@ -9,7 +9,8 @@ Krylov & Dahyot 2020, "Tensor reordering for CNN compression", arXiv
 import numpy as np
 from scipy.spatial import KDTree
 
-from tfcompress.linalg.arrays import check_finite
+from tfcompress.linalg.arrays import check_finite, check_rank
+from tfcompress.linalg.reassignment import reassign
 
 # Neighbours listed for each point, and the share of a tree's points that are
 # visited before the rest get a tree and lists of their own: measured to be
@@ -179,20 +180,18 @@ def _settle_ties(distances, found, nobody):
     return found[:, :-1]
 
 
-def _greedy(columns, kept):
-    return nearest_neighbour_chain(columns)
+METHODS = ("improved", "greedy")
 
 
-METHODS = {"greedy": _greedy}
-
-
-def order_columns(columns, kept, method="greedy"):
+def order_columns(columns, kept, method="improved", sweeps=3):
     """Order columns so that a truncated cosine transform loses little.
 
     Args:
         columns: Real array of shape (g, n), n >= 1.
         kept: How many coefficients of each row are kept, 1 <= kept <= n.
-        method: `"greedy"`, see `nearest_neighbour_chain`.
+        method: `"greedy"`, see `nearest_neighbour_chain`; or `"improved"`,
+            which begins there, see `reassign`, and never loses more.
+        sweeps: Of the improvement, the largest number.
 
     Returns:
         Integer array of shape (n,): the order.
@@ -202,4 +201,13 @@ def order_columns(columns, kept, method="greedy"):
         ValueError: `columns` is not a finite matrix, or an option is out of
             range.
     """
-    return METHODS[method](columns, kept)
+    if method not in METHODS:
+        raise ValueError(
+            f"`method` must be one of {', '.join(METHODS)}. "
+            f"Received: {method!r}"
+        )
+    check_rank(kept, np.shape(columns)[-1], "kept")
+    order = nearest_neighbour_chain(columns)
+    if method == "greedy":
+        return order
+    return reassign(np.asarray(columns), order, kept, sweeps)
