@@ -14,9 +14,8 @@ import pytest
 from decaying import decay
 
 import tfcompress as tc
-from tfcompress import zoo
+from tfcompress import linalg, zoo
 from tfcompress.layers import Tensorized
-from tfcompress.linalg import ordering
 from tfcompress.ranks import Truncation
 from tfcompress.selection import kinds
 
@@ -52,10 +51,8 @@ NETWORKS = [
     for name in zoo.names()
     if name in SIZES or not name.startswith("keras.applications.")
 ]
-# In the greedy order; others, which take up to an hour, in that of a sort,
-# which is as good for what is tested here.
+# With more, the order is that of a sort, which is as good for what is tested.
 MOST_COLUMNS = 2_000
-SORT = "sort"
 
 SERVER = """
 import sys
@@ -105,11 +102,16 @@ def _free_memory():
 
 
 @pytest.fixture(autouse=True)
-def _sorted(monkeypatch):
-    """Adds an order that takes no time."""
-    monkeypatch.setitem(
-        ordering.METHODS, SORT, lambda columns, kept: np.argsort(columns[0])
-    )
+def _quick_orders(monkeypatch):
+    """Spares the hours that the orders of the largest layers take."""
+    order_columns = linalg.order_columns
+
+    def order(columns, kept, **options):
+        if columns.shape[1] > MOST_COLUMNS:
+            return np.argsort(columns[0])
+        return order_columns(columns, kept, **options)
+
+    monkeypatch.setattr(linalg, "order_columns", order)
 
 
 def ht2(network, model):
@@ -125,14 +127,6 @@ def dct(network, model):
 
 
 PLANS = {"ht2": ht2, "dct": dct}
-
-
-def factorize(path, decomposition, kernel):
-    """As `reorder compress`, without the hours that large layers take."""
-    del path
-    length = getattr(decomposition, "length", 0)
-    options = {"method": SORT} if length > MOST_COLUMNS else {}
-    return decomposition.decompose(kernel, **options)
 
 
 def ht2_method(found):
@@ -186,7 +180,7 @@ def test_the_compressed_network(name, method, tmp_path, rng, elsewhere):
     model = zoo.build(name, input_shape=(side, side, network.input_shape[2]))
     decay(model, rng)
     plan = PLANS[method](network, model)
-    compressed = tc.rewrite(model, plan, factorize=factorize)
+    compressed = tc.rewrite(model, plan)
     report = tc.report(model, compressed, plan)
 
     # All layers that are chosen get smaller, each by its rule.
