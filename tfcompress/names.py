@@ -3,10 +3,16 @@
 import difflib
 
 
-def hint(name, known):
-    """ " Did you mean 'conv1'?", or nothing where no name is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+def hint(name, known, count=1):
+    """ " Did you mean 'conv1'?", or nothing where no name is near.
+
+    Args:
+        name: what was given.
+        known: the names that there are.
+        count: how many of them to name at most, the nearest first.
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=count)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def first_line(error):

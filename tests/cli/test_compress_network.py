@@ -279,11 +279,12 @@ def test_an_unknown_network(refused):
     refused("`-net` is needed", net=None)
 
 
-def test_weights_are_needed(refused, weights):
+def test_weights_are_needed(refused, weights, tmp_path):
     refused("`-weights` is needed", "lenet5", "--random_weights", weights=None)
     refused("'imagenet'", weights=None, net="keras.applications.ResNet50")
     refused("exclude each other", str(weights), extra=["--random_weights"])
     refused("nowhere.pth", "does not exist", weights="nowhere.pth")
+    refused("is a folder without model.keras", weights=tmp_path)
 
 
 def test_weights_of_another_network(refused, weights, tmp_path):
@@ -293,14 +294,17 @@ def test_weights_of_another_network(refused, weights, tmp_path):
     refused(str(path), "fc3", weights=path)
 
 
-@pytest.mark.parametrize("name", ["lenet5.keras", "lenet5.weights.h5"])
+@pytest.mark.parametrize(
+    "name, reason",
+    [("lenet5.keras", "not a zip file"), ("lenet5.weights.h5", "get it again")],
+)
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_a_truncated_file(refused, network, tmp_path, name, keep):
+def test_a_truncated_file(refused, network, tmp_path, name, reason, keep):
     path = tmp_path / name
     save = network.save if name == "lenet5.keras" else network.save_weights
     save(path)
     os.truncate(path, int(keep * path.stat().st_size))
-    refused(str(path), weights=path)
+    refused(str(path), reason, weights=path)
 
 
 def test_a_kernel_that_is_not_finite(refused, network, tmp_path):

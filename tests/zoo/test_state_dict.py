@@ -400,6 +400,14 @@ def test_damaged_files(tmp_path, ending):
     refused(model, path, f"{path} cannot be read", "get it again")
 
 
+def test_a_classifier_that_is_one_number(tmp_path):
+    model = zoo.build("lenet5")
+    state = state_dict.state_dict_of(model) | {"fc3.weight": np.float32(1)}
+    path = tmp_path / "a.npz"
+    np.savez(path, **state)
+    refused(model, path, "fc3.weight () instead of (10, 84)")
+
+
 def test_arrays_that_are_no_state_dict(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, **{"a.weight": np.array([{}], dtype=object)})

@@ -63,6 +63,8 @@ def test_unknown_names_get_a_hint():
         zoo.get("imagnet_resnet50")
     with pytest.raises(ValueError, match=r"Did you mean 'resnet\d+'"):
         zoo.get("resnet51")
+    with pytest.raises(ValueError, match="Did you mean .* 'resnet20'"):
+        zoo.get("resnet21")
     with pytest.raises(ValueError, match=r"Received: 'transformer'\.$"):
         zoo.get("transformer")
     with pytest.raises(ValueError, match="Received: 50"):

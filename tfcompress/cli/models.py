@@ -146,6 +146,9 @@ def load(path, new_model):
 def load_keras(path):
     """A saved Keras model, without its training configuration."""
     try:
+        if pathlib.Path(path).suffix == ".keras":
+            # Keras says of one that is cut off that there is none.
+            zipfile.ZipFile(path).close()
         return keras.models.load_model(path, compile=False)
     except (
         OSError,

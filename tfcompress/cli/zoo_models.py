@@ -57,9 +57,12 @@ def start(path, choice):
         return path
     found = models.find(path)
     if found is None:
+        what = "does not exist"
+        if pathlib.Path(path).is_dir():
+            what = "is a folder without model.keras"
         raise ValueError(
-            f"`-weights` {path} does not exist; name a .keras file, a "
-            ".weights.h5, or a state dict of PyTorch"
+            f"`-weights` {path} {what}; name a .keras file, a .weights.h5, or "
+            "a state dict of PyTorch"
         )
     return found
 

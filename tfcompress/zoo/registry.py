@@ -51,9 +51,11 @@ def get(name):
         found = REGISTRY.get(name) or aliases.get(_plain(name))
         if found is not None:
             return found
+    short = aliases.keys() - map(_plain, REGISTRY)
+    near = hint(name, [*names(), *sorted(short)], count=3)
     raise ValueError(
-        f"`name` must be a network of the zoo, see `zoo.names()`. "
-        f"Received: {name!r}.{hint(name, [*names(), *aliases])}"
+        "`name` must be a network of the zoo, see `zoo.names()`. "
+        f"Received: {name!r}.{near}"
     )
 
 

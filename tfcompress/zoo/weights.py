@@ -86,8 +86,9 @@ def _advice(model, state):
     ]
     own = REGISTRY.get(model.name)
     heads = [x for x in model.layers if isinstance(x, keras.layers.Dense)]
-    if own and heads and f"{heads[-1].name}.weight" in state:
-        fitting.append((own, len(state[f"{heads[-1].name}.weight"])))
+    head = state.get(f"{heads[-1].name}.weight") if heads else None
+    if own and head is not None and head.ndim == 2 and len(head):
+        fitting.append((own, len(head)))
     for network, num_classes in fitting:
         other = network.builder(num_classes, network.input_shape, network.name)
         if not state_dict.differences(other, state, network.ignored):
