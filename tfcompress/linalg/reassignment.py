@@ -38,6 +38,11 @@ def reassign(columns, order, kept, sweeps):
     size = columns.shape[1]
     if kept >= size or size < 3:
         return order
+    largest = np.abs(columns).max()
+    if largest == 0:
+        return order
+    # Squares of very small or large entries would leave the range.
+    columns = columns / largest
     random = np.random.default_rng(0)
     share = 1 - kept / size
     ordered = columns[:, order]
