@@ -494,7 +494,8 @@ def test_checkpoints_that_are_not_there(refused, folders, tmp_path):
         parts = f"{COMPRESSED}.keras", "`reorder compress`", "-g"
         refused(*parts, command=command, extra=[folders])
         extra = [folders, "--checkpoint=nowhere.keras"]
-        refused("nowhere.keras", command=command, extra=extra)
+        parts = "nowhere.keras", "make one by `reorder compress`"
+        refused(*parts, command=command, extra=extra)
     (tmp_path / "cut.keras").write_bytes(b"PK")
     refused("cut.keras", "anew", command="test", extra=[folders, "cut.keras"])
 

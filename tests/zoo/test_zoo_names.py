@@ -151,6 +151,11 @@ def test_weights_of_keras(downloads):
         zoo.build(name, weights="imagenet", num_classes=10)
 
 
+def test_other_networks_fetch_no_weights():
+    with pytest.raises(ValueError, match="must be a file.*Received: 'imagen"):
+        zoo.build("lenet5", weights="imagenet")
+
+
 def test_preprocessing_of_keras():
     images = np.full((1, 2, 2, 3), 255.0, "float32")
     found = zoo.get("keras.applications.MobileNetV2").preprocess(images.copy())

@@ -100,8 +100,20 @@ def find(path):
     return prefixes[-1].with_suffix("") if prefixes else None
 
 
-def existing(path, what="the model"):
+TRAIN_IT = (
+    "train an original with --train_pretrained or python -m "
+    "official_resnet.cifar10_main (imagenet_main), or run the phase before "
+    "this one"
+)
+
+
+def existing(path, what="the model", remedy=TRAIN_IT):
     """As `find`, but there must be something.
+
+    Args:
+        path: see `find`.
+        what: is looked for, for the message.
+        remedy: what to do where there is none.
 
     Raises:
         ValueError: if there is nothing; it says how to get it.
@@ -115,9 +127,7 @@ def existing(path, what="the model"):
     if found is None:
         raise ValueError(
             f"{what} is not at {str(path)!r} (looked for a .keras file, "
-            "model.keras in it, and a TF1 checkpoint); train an original with "
-            "--train_pretrained or python -m official_resnet.cifar10_main "
-            "(imagenet_main), or run the phase before this one"
+            f"model.keras in it, and a TF1 checkpoint); {remedy}"
         )
     return found
 

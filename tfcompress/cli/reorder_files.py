@@ -69,7 +69,9 @@ class Architecture:
         name = zoo_flags.NETWORK.value or DEFAULT_NETWORK
         if not name.endswith(SUFFIX):
             return cls(name, zoo.get(name))
-        path = models.existing(name, "the model of -a")
+        path = models.existing(
+            name, "the model of -a", "name a file, or a network of the zoo"
+        )
         return cls(path.stem, network_of(path), path)
 
     @property
@@ -116,7 +118,9 @@ def checkpoint():
                 "by --checkpoint"
             )
         return path, arch.network
-    path = models.existing(CHECKPOINT.value, "the checkpoint")
+    path = models.existing(
+        CHECKPOINT.value, "the checkpoint", "make one by `reorder compress`"
+    )
     if zoo_flags.NETWORK.value is None:
         return path, network_of(path)
     return path, Architecture.named().network

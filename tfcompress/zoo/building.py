@@ -3,6 +3,9 @@
 from tfcompress.zoo.registry import get
 from tfcompress.zoo.weights import load_weights
 
+# What Keras calls the weights that it can download.
+_DOWNLOADS = ("imagenet",)
+
 
 def build(name, weights=None, num_classes=None, input_shape=None):
     """A network by name.
@@ -42,6 +45,11 @@ def build(name, weights=None, num_classes=None, input_shape=None):
     arguments = num_classes, tuple(input_shape), network.name
     if weights in network.pretrained:
         return network.builder(*arguments, weights=weights)
+    if weights in _DOWNLOADS:
+        raise ValueError(
+            f"`weights` of {network.name} must be a file; only networks of "
+            f"keras.applications fetch them by name. Received: {weights!r}"
+        )
     model = network.builder(*arguments)
     if weights is not None:
         load_weights(model, weights)
