@@ -27,6 +27,10 @@ TOLERANCE = 1e-4
 # are not its own.
 SIZES = {
     "cifar10_resnet20": 8,
+    "cifar10_resnet32": 8,
+    "cifar10_resnet44": 8,
+    "cifar10_resnet56": 8,
+    "cifar10_resnet110": 8,
     "cifar10_densenet40": 16,
     "cifar10_densenet40_stem24": 16,
     "imagenet_googlenet": 32,
