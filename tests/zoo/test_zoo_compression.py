@@ -46,7 +46,6 @@ SIZES = {
 }
 QUICK = {
     ("cifar10_resnet20", "ht2"),
-    ("cifar10_resnet20", "dct"),
     ("lenet5", "ht2"),
     ("lenet5", "dct"),
 }
