@@ -45,7 +45,7 @@ _KERNELS = flags.DEFINE_string(
     "(h, w, in, out) replace those of ResNet50.",
 )
 _METHODS = flags.DEFINE_list(
-    "methods", list(tfcompress.methods()), "Methods to run."
+    "methods", None, "Methods to run; by default all that TensorLy has too."
 )
 _RATE = flags.DEFINE_float(
     "rate", 0.25, "Share of the parameters kept, in (0, 1].", 0.0, 1.0
@@ -72,9 +72,13 @@ _OUTPUT = flags.DEFINE_string(
 @flags.validator(_METHODS)
 def _check_methods(names):
     try:
-        return all(map(tfcompress.decompositions.resolve, names))
+        resolved = [tfcompress.decompositions.resolve(n) for n in names or ()]
     except ValueError as error:
         raise flags.ValidationError(str(error)) from error
+    alone = [name for name in resolved if name not in PEERS]
+    if alone:
+        raise flags.ValidationError(f"TensorLy has nothing like {alone[0]}")
+    return True
 
 
 _THREADS = "OPENBLAS_NUM_THREADS"
@@ -227,8 +231,9 @@ def _reshaped_ring(kernel):
     return _paired_modes(kernel, 2).transpose(1, 2, 0, 3, 4)
 
 
-# TensorLy's routine for a method and the tensor that both decompose. For a
-# kernel of size 1 x 1 the first seven are one matrix factorisation.
+# TensorLy's routine for a method and the tensor that both decompose; it has
+# none for `dct`. For a kernel of size 1 x 1 those without an r are one matrix
+# factorisation.
 PEERS = {
     "svd": (_svd, _columns_rows),
     "conv_svd": (_svd, lambda kernel: kernel.reshape(-1, kernel.shape[3])),
@@ -237,6 +242,7 @@ PEERS = {
     "tucker": (_partial_tucker, lambda kernel: kernel),
     "tt": (_tensor_train, lambda kernel: kernel.transpose(2, 0, 1, 3)),
     "tr": (_tensor_ring, lambda kernel: _merged(kernel).transpose(1, 0, 2)),
+    "ht2": (_tensor_train, lambda kernel: kernel.transpose(2, 0, 1, 3)),
     "rcp": (_parafac, _reshaped_pairs),
     "rtk": (_partial_tucker, _reshaped_image),
     "rtt": (_tensor_train, _reshaped_train),
@@ -363,7 +369,9 @@ def main(argv):
     lines = [*describe(len(names), len(runs)), "", *HEADER.split("\n")]
     print("\n".join(lines), flush=True)
     measurements = []
-    for method in map(tfcompress.decompositions.resolve, _METHODS.value):
+    for method in map(
+        tfcompress.decompositions.resolve, _METHODS.value or PEERS
+    ):
         rows = [
             measure(method, name, kernels[name], count)
             for name, count in runs.items()
