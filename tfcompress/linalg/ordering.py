@@ -181,8 +181,8 @@ def _settle_ties(distances, found, nobody):
 
 
 METHODS = ("improved", "greedy")
-# Columns up to which each sweep takes less than a second.
-_SMALL = 100_000
+# Sweeps times columns that take a few seconds.
+_SWEPT = 300_000
 
 
 def order_columns(columns, kept, method="improved", sweeps=None):
@@ -194,8 +194,8 @@ def order_columns(columns, kept, method="improved", sweeps=None):
         method: `"greedy"`, see `nearest_neighbour_chain`; or `"improved"`,
             which begins there, see `reassign`, and never loses more.
         sweeps: Of the improvement, the largest number. A sweep takes about a
-            second for 100,000 columns; by default there are 10 of them for no
-            more columns than that, else 2.
+            second for 100,000 columns; by default there are 2 to 10, the more
+            the fewer columns there are.
 
     Returns:
         Integer array of shape (n,): the order.
@@ -215,5 +215,5 @@ def order_columns(columns, kept, method="improved", sweeps=None):
     if method == "greedy":
         return order
     if sweeps is None:
-        sweeps = 10 if order.size <= _SMALL else 2
+        sweeps = max(2, min(10, _SWEPT // order.size))
     return reassign(np.asarray(columns), order, kept, sweeps)
