@@ -180,9 +180,21 @@ def _settle_ties(distances, found, nobody):
     return found[:, :-1]
 
 
-METHODS = ("improved", "greedy")
 # Sweeps times columns that take a few seconds.
 _SWEPT = 300_000
+
+
+def _improved(columns, chain, kept, sweeps):
+    if sweeps is None:
+        sweeps = max(2, min(10, _SWEPT // chain.size))
+    return reassign(columns, chain, kept, sweeps)
+
+
+def _greedy(columns, chain, kept, sweeps):
+    return chain
+
+
+METHODS = {"improved": _improved, "greedy": _greedy}
 
 
 def order_columns(columns, kept, method="improved", sweeps=None):
@@ -211,9 +223,5 @@ def order_columns(columns, kept, method="improved", sweeps=None):
             f"Received: {method!r}"
         )
     check_rank(kept, np.shape(columns)[-1], "kept")
-    order = nearest_neighbour_chain(columns)
-    if method == "greedy":
-        return order
-    if sweeps is None:
-        sweeps = max(2, min(10, _SWEPT // order.size))
-    return reassign(np.asarray(columns), order, kept, sweeps)
+    chain = nearest_neighbour_chain(columns)
+    return METHODS[method](np.asarray(columns), chain, kept, sweeps)
