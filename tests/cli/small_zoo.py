@@ -1,7 +1,6 @@
 """Networks so small that programs train them in seconds, as if of the zoo."""
 
 import keras
-import numpy as np
 from keras import layers
 
 from tfcompress import zoo
@@ -58,26 +57,3 @@ def register(monkeypatch):
     """Puts the networks into the zoo."""
     for name, network in NETWORKS.items():
         monkeypatch.setitem(registry.REGISTRY, name, network)
-
-
-def state_dict(model):
-    """The weights of such a network by PyTorch's names."""
-    found = {}
-    for layer in model.layers:
-        for variable in layer.variables:
-            value = np.asarray(variable.value)
-            found[f"{layer.name}.{_NAMES[variable.name]}"] = np.transpose(
-                value, _AXES.get(value.ndim)
-            )
-    return found
-
-
-_NAMES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}

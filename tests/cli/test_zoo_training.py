@@ -31,6 +31,7 @@ from tfcompress.cli import (  # noqa: E402
     zoo_training,
 )
 from tfcompress.training.steps import TrainingSteps  # noqa: E402
+from tfcompress.zoo.state_dict import state_dict_of  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +204,7 @@ def test_goes_on_after_an_interruption(
 def test_train_on_from_a_state_dict(data_dir, tmp_path):
     """Nothing is learnt at rate 0, so that its weights come out."""
     model = build("cifar10_tiny", seed=5)
-    np.savez(tmp_path / "given.npz", **small_zoo.state_dict(model))
+    np.savez(tmp_path / "given.npz", **state_dict_of(model))
     assert_succeeds(
         cifar.main,
         *arguments(data_dir, tmp_path, "--max_train_steps=1", "-lr", 0),
@@ -443,7 +444,7 @@ def test_needed_flags(short, flag):
 
 def _state_dict(folder, name):
     path = folder / "given.npz"
-    np.savez(path, **small_zoo.state_dict(build(name)))
+    np.savez(path, **state_dict_of(build(name)))
     return path
 
 
