@@ -86,9 +86,9 @@ def test_equal_columns_and_pruned_ones(rng):
 def test_a_little_more_is_kept_a_little_less_is_lost(rng):
     """A search has no law, but its results do not jump by much."""
     columns = kernel(rng, 4, 1152)
-    found = [errors(columns, kept)[1] for kept in range(100, 920, 40)]
+    found = [errors(columns, kept, sweeps=3)[1] for kept in range(100, 920, 40)]
     for less, more in itertools.pairwise(found):
-        assert more <= 1.1 * less
+        assert more <= 1.05 * less
 
 
 @pytest.mark.parametrize(
