@@ -6,11 +6,14 @@ Krylov & Dahyot 2020, "Tensor reordering for CNN compression", arXiv
 2010.12110).
 """
 
+import itertools
+import math
+
 import numpy as np
 from scipy.spatial import KDTree
 
 from tfcompress.linalg.arrays import check_finite, check_rank
-from tfcompress.linalg.reassignment import reassign
+from tfcompress.linalg.reassignment import ENDS, dropped_energy, reassign
 
 # Neighbours listed for each point, and the share of a tree's points that are
 # visited before the rest get a tree and lists of their own: measured to be
@@ -180,14 +183,31 @@ def _settle_ties(distances, found, nobody):
     return found[:, :-1]
 
 
-# Sweeps times columns that take a few seconds.
-_SWEPT = 300_000
+# Sweeps times columns that take a second or two.
+_BUDGET = 1_000_000
 
 
 def _improved(columns, chain, kept, sweeps):
+    if kept == chain.size:
+        return chain
     if sweeps is None:
-        sweeps = max(2, min(10, _SWEPT // chain.size))
-    return reassign(columns, chain, kept, sweeps)
+        sweeps = _default_sweeps(chain.size)
+    order = reassign(columns, chain, _level(kept, chain.size), sweeps)
+    return min((order, chain), key=lambda o: dropped_energy(columns, o, kept))
+
+
+def _default_sweeps(size):
+    """As many whole rounds as the budget has, or a part of the first."""
+    fitting = [end for end in ENDS if end * size <= _BUDGET]
+    return fitting[-1] if fitting else max(5, _BUDGET // size)
+
+
+def _level(kept, size):
+    """The largest of size / sqrt(2)^k, k = 1, 2, ..., not above `kept`."""
+    levels = (
+        math.floor(size * 2 ** (-k / 2) + 1e-9) for k in itertools.count(1)
+    )
+    return next(level for level in levels if level <= kept)
 
 
 def _greedy(columns, chain, kept, sweeps):
@@ -204,10 +224,12 @@ def order_columns(columns, kept, method="improved", sweeps=None):
         columns: Real array of shape (g, n), n >= 1.
         kept: How many coefficients of each row are kept, 1 <= kept <= n.
         method: `"greedy"`, see `nearest_neighbour_chain`; or `"improved"`,
-            which begins there, see `reassign`, and never loses more.
-        sweeps: Of the improvement, the largest number. A sweep takes about a
-            second for 100,000 columns; by default there are 2 to 10, the more
-            the fewer columns there are.
+            which begins there, see `reassign`, and never loses more. It has
+            an order for each of a few numbers of coefficients, half an octave
+            apart, since one for each would lose less here and more there.
+        sweeps: Of the improvement, their number. A sweep takes about a second
+            for 500,000 columns; by default there are 5 to 185, the more the
+            fewer columns there are.
 
     Returns:
         Integer array of shape (n,): the order.

@@ -1,5 +1,6 @@
 """Orders of columns that are improved for a truncated cosine transform."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 _CELL = 64
 # Cells whose costs are computed at a time, for the sake of memory.
 _BATCH = 2048
-# A sweep that lowers the error by a smaller share is the last one.
-_TOLERANCE = 1e-3
+# Numbers of sweeps after which a round ends. The first one has no noise.
+ENDS = (10, 35, 85, 185)
 
 
 def reassign(columns, order, kept, sweeps):
@@ -21,66 +22,111 @@ def reassign(columns, order, kept, sweeps):
     order as it is, the kept coefficients give each position a target. Cells of
     positions that hold and want like columns exchange these, so that the sum
     of the squared distances to the targets is smallest (Kuhn 1955, "The
-    Hungarian method"). New coefficients then fit at least as well. Every other
-    step moves only each s-th position, towards a target beyond what the kept
-    frequencies say, as the other positions keep these up. A step after which
-    more is dropped is undone.
+    Hungarian method"). New coefficients then fit at least as well. Some sweeps
+    move only each s-th position at a time, towards a target beyond what the
+    kept frequencies say, as the other positions keep these up. A step after
+    which more is dropped is undone.
+
+    Where that ends, longer and longer rounds begin anew at the best order with
+    noise on the targets, which fades (Kirkpatrick et al. 1983, "Optimization
+    by simulated annealing"); in them a step may drop more.
 
     Args:
         columns: Float array of shape (g, n).
         order: Integer array of shape (n,), the order to begin with.
         kept: How many coefficients of each row are kept.
-        sweeps: Largest number of sweeps over all positions.
+        sweeps: Number of sweeps over all positions; more never drop more. A
+            round ends after each of `ENDS`.
 
     Returns:
         Integer array of shape (n,): an order that drops no more than `order`.
     """
     size = columns.shape[1]
-    if kept >= size or size < 3:
-        return order
     largest = np.abs(columns).max()
-    if largest == 0:
+    if kept >= size or size < 3 or largest == 0:
         return order
     # Squares of very small or large entries would leave the range.
-    columns = columns / largest
+    columns = (columns / largest).astype(np.float64)
     random = np.random.default_rng(0)
-    share = 1 - kept / size
-    ordered = columns[:, order]
-    dropped = _high_pass(ordered, kept)
-    energy = _energy(dropped)
-    for _ in range(sweeps):
-        before = energy
-        for stride in (1, _stride(share)):
-            bands = max(1, math.ceil(stride * share - 1e-9))
-            relaxation = stride / bands
-            for phase in range(stride):
-                chosen = np.arange(phase, size, stride)
-                present = ordered[:, chosen]
-                targets = present - relaxation * dropped[:, chosen]
-                moved = _exchange(present, targets, random)
-                trial = order.copy()
-                trial[chosen] = order[chosen[moved]]
-                new = columns[:, trial]
-                new_dropped = _high_pass(new, kept)
-                new_energy = _energy(new_dropped)
-                if new_energy < energy:
-                    order, ordered = trial, new
-                    dropped, energy = new_dropped, new_energy
-        if energy > (1 - _TOLERANCE) * before:
-            break
-    return order
+    descending, annealing = _strides(1 - kept / size)
+    state = best = _Arrangement(columns, order, kept)
+    rounds = itertools.islice(_noises(), sweeps)
+    for sweep, (begins, noise) in enumerate(rounds):
+        if begins:
+            state = best
+        strides = annealing if noise else descending
+        stride = strides[sweep % len(strides)]
+        for phase in range(stride):
+            trial = state.moved(phase, stride, noise, random)
+            if noise or trial.energy < state.energy:
+                state = trial
+            if state.energy < best.energy:
+                best = state
+    return best.order
 
 
-def _stride(share):
-    """At every which position one can go farthest beyond the target.
+def _noises():
+    """Yield for each sweep whether a round begins, and its share of noise."""
+    begin = 0
+    for end in ENDS:
+        length = end - begin
+        # More noise wants more sweeps until it is gone.
+        level = min(0.6, length / 100) if begin else 0.0
+        for sweep in range(length):
+            yield sweep == 0, level * max(0.0, 1 - sweep / (0.85 * length))
+        begin = end
+    while True:
+        yield False, 0.0
 
-    Positions that far apart see the dropped frequencies, a `share` of all, as
-    one band, or as all bands but one: the shortest stride of the two kinds.
+
+def _strides(share):
+    """Strides to take in turn, without noise and with it.
+
+    Positions s apart see the dropped frequencies, a `share` of all, as bands
+    that overlap: at most ceil(s share) of s at any frequency. The nearer that
+    is to `share`, the more is known of what a move does.
     """
-    # For the sake of shares such as 2 / 3, whose quotients are not exact.
-    if share > 0.5:
-        return min(8, math.ceil(1 / (1 - share) - 1e-9))
-    return min(8, math.floor(1 / share + 1e-9))
+    tightness = {
+        stride: round(stride * share / _bands(stride, share), 2)
+        for stride in range(2, 9)
+    }
+    far = max(tightness, key=lambda stride: (tightness[stride], -stride))
+    if share > 0.85:
+        return (1, far), (1,)
+    return (1, far), (1, far) if share > 0.6 else (far,)
+
+
+def _bands(stride, share):
+    # For the sake of shares such as 2 / 3, whose products are not exact.
+    return max(1, math.ceil(stride * share - 0.02))
+
+
+class _Arrangement:
+    """Columns in an order, and what the dropped frequencies hold of them."""
+
+    def __init__(self, columns, order, kept):
+        self.order = order
+        self._columns, self._kept = columns, kept
+        self._ordered = columns[:, order]
+        self._dropped = _high_pass(self._ordered, kept)
+        self.energy = _energy(self._dropped)
+
+    def moved(self, phase, stride, noise, random):
+        """The arrangement after each `stride`-th position has been moved."""
+        size = len(self.order)
+        share = 1 - self._kept / size
+        chosen = np.arange(phase, size, stride)
+        present = self._ordered[:, chosen]
+        relaxation = stride / _bands(stride, share)
+        targets = present - relaxation * self._dropped[:, chosen]
+        if noise:
+            # In units of how far targets are from the columns, on average.
+            scale = math.sqrt(self.energy / self._dropped.size) / share
+            targets += noise * scale * random.standard_normal(targets.shape)
+        moved = _exchange(present, targets, random)
+        order = self.order.copy()
+        order[chosen] = order[chosen[moved]]
+        return _Arrangement(self._columns, order, self._kept)
 
 
 def _high_pass(rows, kept):
@@ -88,6 +134,15 @@ def _high_pass(rows, kept):
     spectrum = scipy.fft.dct(rows, norm="ortho", workers=-1)
     spectrum[:, :kept] = 0
     return scipy.fft.idct(spectrum, norm="ortho", overwrite_x=True, workers=-1)
+
+
+def dropped_energy(columns, order, kept):
+    """Return the energy beyond the first `kept` frequencies, relatively."""
+    largest = np.abs(columns).max()
+    if largest == 0:
+        return 0.0
+    ordered = (columns[:, order] / largest).astype(np.float64)
+    return _energy(_high_pass(ordered, kept))
 
 
 def _energy(rows):
