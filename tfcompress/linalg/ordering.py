@@ -184,7 +184,7 @@ def _settle_ties(distances, found, nobody):
 
 
 # Sweeps times columns that take a second or two.
-_BUDGET = 1_000_000
+_BUDGET = 860_000
 
 
 def _improved(columns, chain, kept, sweeps):
@@ -199,7 +199,7 @@ def _improved(columns, chain, kept, sweeps):
 def _default_sweeps(size):
     """As many whole rounds as the budget has, or a part of the first."""
     fitting = [end for end in ENDS if end * size <= _BUDGET]
-    return fitting[-1] if fitting else max(5, _BUDGET // size)
+    return fitting[-1] if fitting else max(4, _BUDGET // size)
 
 
 def _level(kept, size):
@@ -228,7 +228,7 @@ def order_columns(columns, kept, method="improved", sweeps=None):
             an order for each of a few numbers of coefficients, half an octave
             apart, since one for each would lose less here and more there.
         sweeps: Of the improvement, their number. A sweep takes about a second
-            for 500,000 columns; by default there are 5 to 185, the more the
+            for 500,000 columns; by default there are 4 to 185, the more the
             fewer columns there are.
 
     Returns:
