@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
 import typing
 
@@ -300,6 +301,35 @@ class Decomposition(abc.ABC):
             return xp.reshape(kernel, self.kernel_shape)
         blocks = xp.reshape(kernel, (self.groups, *self.block_shape))
         return merge_groups(blocks, xp)
+
+    def adjoint(self, kernel, factors, name):
+        """The derivative of <kernel, reconstruct(factors)> by one factor.
+
+        The kernel is linear in each factor; this is the transpose of that map,
+        which least squares need.
+
+        Args:
+            kernel: NumPy array of `kernel_shape`, of one group.
+            factors: dictionary from the names of factors, and of constants, to
+                NumPy arrays; that of `name` is not looked at.
+            name: of a factor.
+
+        Returns:
+            NumPy array of the shape of that factor.
+        """
+        terms, output = self.equation.split("->")
+        terms = dict(zip(self.factor_shapes, terms.split(","), strict=True))
+        own = terms.pop(name)
+        sizes = [self.factor_shapes[n] for n in terms]
+        letters = dict(zip("".join(terms.values()), itertools.chain(*sizes)))
+        letters.update(zip(own, self.factor_shapes[name], strict=True))
+        kernel = kernel.reshape([letters[x] for x in output])
+        plan = einsum.plan(
+            ",".join([output, *terms.values()]) + "->" + own,
+            (kernel.shape, *sizes),
+        )
+        operands = [kernel, *(factors[n] for n in terms)]
+        return plan.run(operands, functools.partial(np.einsum, optimize=True))
 
     def apply(self, primitives, x, factors):
         """Convolves images with the factors, one after the other.

@@ -92,10 +92,8 @@ class ReorderedDCT(Decomposition):
         return math.ceil(rows * self.length * math.log2(max(2, self.length)))
 
     def decompose_block(self, kernel, **options):
-        rows, kept = self.ranks
-        flat = kernel.transpose(3, 2, 0, 1).ravel()
-        missing = rows * self.length - flat.size
-        columns = np.pad(flat, (0, missing)).reshape(rows, -1)
+        kept = self.ranks[1]
+        columns = self._columns_of_kernel(kernel)
         order = linalg.order_columns(columns, kept, **options)
         spectrum = scipy.fft.dct(columns[:, order], norm="ortho")
         index = np.empty(self.length, np.int32)
@@ -126,6 +124,19 @@ class ReorderedDCT(Decomposition):
         # The outputs of a grouped kernel are group-major.
         kernel = xp.reshape(blocks, (self.groups * n, c, h, w))
         return xp.transpose(kernel, (2, 3, 1, 0))
+
+    def adjoint(self, kernel, factors, name):
+        kept = self.ranks[1]
+        columns = self._columns_of_kernel(kernel)
+        ordered = np.empty_like(columns)
+        ordered[:, factors["index"]] = columns
+        # The transform is orthonormal: its inverse's transpose is itself.
+        return scipy.fft.dct(ordered, norm="ortho")[:, :kept]
+
+    def _columns_of_kernel(self, kernel):
+        flat = kernel.transpose(3, 2, 0, 1).ravel()
+        missing = self.ranks[0] * self.length - flat.size
+        return np.pad(flat, (0, missing)).reshape(self.ranks[0], -1)
 
     def _columns_of_arrays(self, coefficients, index):
         rows = scipy.fft.idct(coefficients, n=self.length, norm="ortho")

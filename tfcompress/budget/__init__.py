@@ -1,0 +1,19 @@
+"""Compression to a budget: candidates for each layer, chosen all together."""
+
+from tfcompress.budget.allocation import Allocation, allocate
+from tfcompress.budget.candidates import Candidate, Candidates
+from tfcompress.budget.costs import layer_costs, model_costs
+from tfcompress.budget.limits import RESOURCES, Budget
+from tfcompress.budget.refinement import refine
+
+__all__ = [
+    "RESOURCES",
+    "Allocation",
+    "Budget",
+    "Candidate",
+    "Candidates",
+    "allocate",
+    "layer_costs",
+    "model_costs",
+    "refine",
+]

@@ -1,0 +1,128 @@
+"""What a compressed network is going to take, from what its layers take."""
+
+import dataclasses
+
+import numpy as np
+
+from tfcompress.latency.measuring import measure
+from tfcompress.latency.table import LatencyTable
+from tfcompress.planning import Survey
+from tfcompress.rewrite import rewrite
+
+# A correction beyond these says that layers do not explain the network.
+LEAST_SCALE, MOST_SCALE = 0.1, 10.0
+
+
+def with_random_factors(model, plan):
+    """The network of a plan with factors drawn at random: for its speed.
+
+    Nothing is decomposed, so that it costs seconds.
+    """
+    rng = np.random.default_rng(0)
+
+    def factorize(path, decomposition, kernel):
+        deviation = np.sqrt(kernel.var() + 1e-12)
+        return {
+            name: rng.normal(scale=deviation, size=shape).astype("float32")
+            for name, shape in decomposition.factor_shapes.items()
+        } | decomposition.initial_constants(rng)
+
+    return rewrite(model, plan, factorize=factorize)
+
+
+def measure_plan(model, plan, runtime, **options):
+    """Timings of a model and of what a plan makes of it, in turns.
+
+    Args:
+        model: a built Keras model.
+        plan: a `Plan` of it, or a dictionary from path to `Decomposition`.
+        runtime: a `Runtime`.
+        **options: as `measure`.
+
+    Returns:
+        A pair of `Timing`: before, after.
+    """
+    models = {"before": model, "after": with_random_factors(model, plan)}
+    timings = measure(models, runtime, **options)
+    return timings["before"], timings["after"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkLatency:
+    """Predicts the latency of a network under a plan.
+
+    A network takes more or less than the sum of its layers: operations are
+    fused, caches are warm or cold. So the prediction begins at the original,
+    which was measured, and adds the differences of the layers, scaled:
+
+        latency(plan) = original + scale * sum(after - before of each layer)
+
+    `corrected` sets the scale right after one compressed network was measured.
+
+    Attributes:
+        original: seconds per call of the original network.
+        sites: dictionary from path to `Site` of the layers.
+        table: a `LatencyTable`.
+        scale: see above.
+    """
+
+    original: float
+    sites: dict
+    table: LatencyTable
+    scale: float = 1.0
+
+    @classmethod
+    def fit(cls, model, table, **options):
+        """Measures the original network.
+
+        Args:
+            model: a built Keras model with known input sizes.
+            table: a `LatencyTable`; its runtime is taken.
+            **options: as `measure`.
+        """
+        timing = measure({"before": model}, table.runtime, **options)["before"]
+        return cls(timing.median, Survey.of(model).sites, table)
+
+    def saved(self, plan, progress=None):
+        """Seconds that the layers of a plan take less, by the table."""
+        pairs = [(self.sites[path], None) for path in plan]
+        pairs += [(self.sites[path], plan[path]) for path in plan]
+        seconds = self.table.layer_seconds(pairs, progress)
+        return sum(seconds[: len(plan)]) - sum(seconds[len(plan) :])
+
+    def predict(self, plan, progress=None):
+        """Seconds per call of the network that a plan leads to."""
+        return self.original - self.scale * self.saved(plan, progress)
+
+    def allowance(self, limit, scale=None, progress=None):
+        """Seconds that all layers of `sites` may take in total, by the table.
+
+        For solvers: a plan whose layers, those that are left alone included,
+        take so much by the table is predicted to meet the limit.
+
+        Args:
+            limit: seconds per call of the network.
+            scale: instead of that of the prediction.
+        """
+        pairs = [(site, None) for site in self.sites.values()]
+        total = sum(self.table.layer_seconds(pairs, progress))
+        return total - (self.original - limit) / (scale or self.scale)
+
+    def corrected(self, plan, before, after):
+        """The prediction with the scale at which it is right for a plan.
+
+        Args:
+            plan: a plan whose network was measured.
+            before: seconds of the original, measured in turns with it.
+            after: seconds of the network of the plan.
+
+        Returns:
+            A `NetworkLatency`. Its scale stays in bounds, and is the least
+            where the network got slower though its layers got faster.
+        """
+        saved = self.saved(plan)
+        # The speed of the machine now may not be that at `fit`.
+        found = self.original * (1 - after / before)
+        scale = found / saved if saved else self.scale
+        scale = min(max(scale, LEAST_SCALE), MOST_SCALE)
+        return dataclasses.replace(self, scale=scale)

@@ -1,0 +1,122 @@
+"""The runtimes that networks are timed on, by name."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+
+from tfcompress.names import hint
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """How a runtime is reached.
+
+    Attributes:
+        module: what the measuring process imports. It has `configure(threads)`,
+            called before anything else, `prepare(model, batch_size, threads)`,
+            which returns a function that runs a Keras model once, and `clock`,
+            a function that returns seconds.
+        needs: modules that must be installed.
+        install: what to tell who lacks them.
+        packages: those whose versions may change the speed; of these, the ones
+            that are installed count.
+    """
+
+    module: str
+    needs: tuple
+    install: str
+    packages: tuple
+
+
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras")
+
+ENGINES = {
+    "tf": Engine(
+        "tfcompress.latency.tf_graph",
+        ("tensorflow",),
+        "pip install tensorflow-cpu",
+        _TENSORFLOW,
+    ),
+    "xla": Engine(
+        "tfcompress.latency.tf_xla",
+        ("tensorflow",),
+        "pip install tensorflow-cpu",
+        _TENSORFLOW,
+    ),
+    "tflite": Engine(
+        "tfcompress.latency.tf_lite",
+        ("tensorflow",),
+        "pip install tensorflow-cpu (which converts the models, and runs them "
+        "where ai-edge-litert is not installed)",
+        (*_TENSORFLOW, "ai-edge-litert"),
+    ),
+}
+
+
+class RuntimeMissingError(RuntimeError):
+    """A runtime is asked for that is not installed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """What a network is to be fast on.
+
+    Args:
+        name: one of `ENGINES`: `"tf"`, the graph of a `tf.function`; `"xla"`,
+            the same compiled by XLA; `"tflite"`, TensorFlow Lite (LiteRT) in
+            float32.
+        threads: how many threads, and CPUs, one operation may use.
+        batch_size: examples per call.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    name: str
+    threads: int = 2
+    batch_size: int = 1
+
+    def __post_init__(self):
+        if self.name not in ENGINES:
+            raise ValueError(
+                f"`runtime` must be one of {', '.join(ENGINES)}. "
+                f"Received: {self.name!r}.{hint(self.name, ENGINES)}"
+            )
+        for setting in ("threads", "batch_size"):
+            value = getattr(self, setting)
+            if isinstance(value, bool) or not isinstance(value, int):
+                value = 0
+            if value < 1:
+                raise ValueError(
+                    f"`{setting}` must be a positive integer. Received: "
+                    f"{getattr(self, setting)!r}"
+                )
+
+    @property
+    def engine(self):
+        return ENGINES[self.name]
+
+    def check_installed(self):
+        """Raises a RuntimeMissingError that names what is missing."""
+        for module in self.engine.needs:
+            if importlib.util.find_spec(module) is None:
+                raise RuntimeMissingError(
+                    f"The runtime {self.name!r} needs {module}, which is not "
+                    f"installed; {self.engine.install}"
+                )
+
+    @property
+    def versions(self):
+        """Dictionary from package to version, of the installed ones."""
+        found = {}
+        for package in self.engine.packages:
+            try:
+                found[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return found
+
+    def __str__(self):
+        return (
+            f"{self.name}, {self.threads} thread(s), batch {self.batch_size}"
+        )

@@ -1,0 +1,48 @@
+"""Keras models as TensorFlow Lite (LiteRT) files, for the measuring process."""
+
+import warnings
+
+from tfcompress.latency import tf_graph
+from tfcompress.latency.tf_graph import clock, configure
+
+__all__ = ["clock", "configure", "prepare"]
+
+
+def prepare(model, batch_size, threads):
+    """A function that runs the converted model on random inputs once."""
+    interpreter = interpret(model, batch_size, threads)
+    return interpreter.invoke
+
+
+def interpret(model, batch_size, threads):
+    """An interpreter of the model in float32, with random inputs in place."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    graph, inputs = tf_graph.concrete(model, batch_size)
+    # The converter itself leaves variables of Keras 3 outside of the file.
+    frozen = convert_variables_to_constants_v2(graph)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    interpreter = _interpreter_class()(
+        model_content=converter.convert(), num_threads=threads
+    )
+    interpreter.allocate_tensors()
+    details = {entry["name"]: entry for entry in interpreter.get_input_details()}
+    for tensor, value in zip(frozen.inputs, inputs, strict=True):
+        entry = details[tensor.name.partition(":")[0]]
+        interpreter.set_tensor(entry["index"], value.numpy())
+    return interpreter
+
+
+def _interpreter_class():
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        # It warns that the other package is to take its place.
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter.*")
+        return tf.lite.Interpreter
+    return Interpreter
