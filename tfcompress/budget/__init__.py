@@ -4,7 +4,7 @@ from tfcompress.budget.allocation import Allocation, allocate
 from tfcompress.budget.candidates import Candidate, Candidates
 from tfcompress.budget.costs import layer_costs, model_costs
 from tfcompress.budget.limits import RESOURCES, Budget
-from tfcompress.budget.refinement import refine
+from tfcompress.budget.refinement import allocate_finely, refine
 
 __all__ = [
     "RESOURCES",
@@ -13,6 +13,7 @@ __all__ = [
     "Candidate",
     "Candidates",
     "allocate",
+    "allocate_finely",
     "layer_costs",
     "model_costs",
     "refine",

@@ -169,12 +169,13 @@ def _statement(candidates, allocation):
         return f"{unused}: no candidate of any layer has less error."
     _, name, path, candidate = min(steps, key=lambda step: step[0])
     now = describe(allocation.chosen[path].decomposition)
+    then = describe(candidate.decomposition)
     chosen = {**allocation.chosen, path: candidate}
     needed = _total(candidates, chosen, name)
     return (
-        f"{unused}: the next step, {path} {describe(candidate.decomposition)} "
-        f"instead of {now}, would take {show(name, needed)} of "
-        f"{show(name, allocation.limits[name])} {name}."
+        f"{unused}: the next step, {path} as {then} instead of {now}, would "
+        f"take {show(name, needed)} of {show(name, allocation.limits[name])} "
+        f"{name}."
     )
 
 
@@ -223,11 +224,11 @@ def _bound(candidates, name, least, limit):
 
 
 def describe(decomposition):
-    """A decomposition in a sentence."""
+    """What a layer is stored as, in a sentence."""
     if decomposition is None:
-        return "as it is"
+        return "it is"
     ranks = ", ".join(map(str, decomposition.ranks))
-    return f"as {decompositions.name_of(decomposition)} of ranks ({ranks})"
+    return f"{decompositions.name_of(decomposition)} of ranks ({ranks})"
 
 
 def show(resource, amount):

@@ -24,8 +24,9 @@ GAP = 1e-6
 # Beside gains and losses of at most 1: keeps ratios finite.
 _TINY = 1e-12
 # HiGHS lets constraints be broken by about 1e-6 and stops at an absolute gap
-# of that size; values of this size make the latter small beside `GAP`.
+# of that size; values and room of this size make both small.
 _SCALE = 1e3
+# Of the room, to be left where a choice does not fit exactly.
 _MARGINS = (0.0, 1e-5)
 
 
@@ -107,7 +108,7 @@ class Knapsack:
         )
 
 
-def solve(knapsack, seconds=20.0):
+def solve(knapsack, seconds=10.0):
     """The choice of the lowest error that fits, up to a share `GAP` of it.
 
     First of all a choice is made greedily. The linear relaxation gives prices
@@ -288,7 +289,8 @@ def _searched(problem, best, core, end):
             bounds=Bounds(0, 1),
             constraints=[
                 LinearConstraint(
-                    scipy.sparse.csr_array(part.shares.T), ub=1 - margin
+                    scipy.sparse.csr_array(_SCALE * part.shares.T),
+                    ub=_SCALE * (1 - margin),
                 ),
                 LinearConstraint(_membership(part), np.ones(count), 1),
             ],

@@ -5,12 +5,42 @@ import math
 
 import numpy as np
 
+from tfcompress.budget.allocation import allocate
 from tfcompress.budget.candidates import Candidate
 from tfcompress.budget.costs import layer_costs
 from tfcompress.ranks.proportional import bisect
 
 # New candidates on either side of the chosen one.
 STEPS = 8
+# Of which each narrows the gap to the next ranks down to an eighth.
+_ROUNDS = 6
+
+
+def allocate_finely(candidates, sites, budget):
+    """Allocates, and refines the candidates until the budget is used up.
+
+    Args:
+        candidates: `Candidates`.
+        sites: dictionary from path to `Site`, see `Survey`.
+        budget: `Budget`.
+
+    Returns:
+        `(candidates, allocation)`: those refined, and the `Allocation` of
+        them. Where more than 1 % of the binding limit is left, the next ranks
+        would exceed it.
+
+    Raises:
+        ValueError: if no choice meets the budget, or `sites` lack a layer.
+    """
+    allocation = allocate(candidates, budget)
+    for _ in range(_ROUNDS):
+        refined = refine(candidates, sites, allocation)
+        if refined == candidates:
+            break
+        candidates, allocation = refined, allocate(refined, budget)
+        if allocation.statement is None:
+            break
+    return candidates, allocation
 
 
 def refine(candidates, sites, allocation):
