@@ -29,7 +29,7 @@ LEVELS = [
     {None},
     {"calibration", "stages"},
     {"musco", "zoo"},
-    {"datasets", "distribution", "export", "training"},
+    {"datasets", "distribution", "export", "latency", "training"},
     {"cli"},
 ]
 # Where TensorFlow may be imported: input pipelines, training loops, programs.

@@ -2,9 +2,12 @@
 
 Networks are timed in a process of its own (`measure`), layers in networks of
 one layer (`LatencyTable`); `NetworkLatency` tells from the layers what a
-compressed network is going to take.
+compressed network is going to take, and `meet_latency` corrects it until the
+measured network keeps a limit.
 """
 
+from tfcompress.latency.budget import Met, Trial, meet_latency
+from tfcompress.latency.cliffs import beyond_cliffs
 from tfcompress.latency.measuring import (
     BusyMachineWarning,
     MeasuringError,
@@ -24,12 +27,16 @@ __all__ = [
     "BusyMachineWarning",
     "LatencyTable",
     "MeasuringError",
+    "Met",
     "NetworkLatency",
     "Runtime",
     "RuntimeMissingError",
     "Sampling",
     "Timing",
+    "Trial",
+    "beyond_cliffs",
     "measure",
     "measure_plan",
+    "meet_latency",
     "with_random_factors",
 ]

@@ -116,4 +116,3 @@ class Bystanders:
                 passed += sum(ticks) / tick
                 idle += sum(ticks[3:5]) / tick
         return passed, idle, time.process_time()
-

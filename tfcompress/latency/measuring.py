@@ -30,9 +30,7 @@ class BusyMachineWarning(UserWarning):
     """What was measured says little: the machine had other work."""
 
 
-def measure(
-    models, runtime, *, sampling=None, timeout=TIMEOUT, progress=None
-):
+def measure(models, runtime, *, sampling=None, timeout=TIMEOUT, progress=None):
     """How long Keras models take on a runtime, measured in turns.
 
     Tensorized layers are timed as the stock layers of `standardize`, which is

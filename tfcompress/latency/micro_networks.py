@@ -118,7 +118,11 @@ class LayerForm:
 
 
 def build(form, copies):
-    """A network whose input goes into so many layers of a form each.
+    """A network of so many layers of a form.
+
+    They follow each other where their outputs have the shape of the inputs, as
+    in a network, so that memory is used again at once. Where they do not, each
+    has the input of the network.
 
     Args:
         form: a `LayerForm`.
@@ -127,7 +131,7 @@ def build(form, copies):
     Returns:
         A Keras model of stock layers with random weights.
     """
-    inputs = keras.Input(form.input_shape)
+    inputs = x = keras.Input(form.input_shape)
     if copies == 0:
         return keras.Model(inputs, keras.layers.Activation("linear")(inputs))
     stock = _STOCK[form.layer]
@@ -139,8 +143,14 @@ def build(form, copies):
             "ranks": form.ranks,
             "implementation": "factorized",
         }
-    outputs = [cls(**settings)(inputs) for _ in range(copies)]
-    return standardize(keras.Model(inputs, outputs))
+    ends = []
+    for _ in range(copies):
+        y = cls(**settings)(x)
+        if y.shape == inputs.shape:
+            x, ends = y, [y]
+        else:
+            ends.append(y)
+    return standardize(keras.Model(inputs, ends))
 
 
 def _settings(form):

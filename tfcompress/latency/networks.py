@@ -21,10 +21,13 @@ def with_random_factors(model, plan):
     rng = np.random.default_rng(0)
 
     def factorize(path, decomposition, kernel):
-        deviation = np.sqrt(kernel.var() + 1e-12)
+        # Of the kernel's variance: numbers that vanish would be slower.
+        shapes = decomposition.factor_shapes
+        share = np.square(kernel).mean() / decomposition.summands
+        deviation = max(share, 1e-12) ** (0.5 / len(shapes))
         return {
             name: rng.normal(scale=deviation, size=shape).astype("float32")
-            for name, shape in decomposition.factor_shapes.items()
+            for name, shape in shapes.items()
         } | decomposition.initial_constants(rng)
 
     return rewrite(model, plan, factorize=factorize)
@@ -124,5 +127,8 @@ class NetworkLatency:
         # The speed of the machine now may not be that at `fit`.
         found = self.original * (1 - after / before)
         scale = found / saved if saved else self.scale
-        scale = min(max(scale, LEAST_SCALE), MOST_SCALE)
+        return self.with_scale(min(max(scale, LEAST_SCALE), MOST_SCALE))
+
+    def with_scale(self, scale):
+        """The same prediction with another scale."""
         return dataclasses.replace(self, scale=scale)

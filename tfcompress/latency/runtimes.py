@@ -117,6 +117,4 @@ class Runtime:
         return found
 
     def __str__(self):
-        return (
-            f"{self.name}, {self.threads} thread(s), batch {self.batch_size}"
-        )
+        return f"{self.name}, {self.threads} thread(s), batch {self.batch_size}"
