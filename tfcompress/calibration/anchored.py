@@ -20,7 +20,6 @@ of the compressed network.
 
 import dataclasses
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -28,6 +27,7 @@ from tfcompress import graph
 from tfcompress.calibration import weighted
 from tfcompress.calibration.metric import Metric
 from tfcompress.calibration.moments import Moments
+from tfcompress.calibration.outputs import as_array, norm_behind, norm_scale
 from tfcompress.calibration.patches import Patches
 from tfcompress.graph.dataflow import Dataflow
 from tfcompress.replacement import kernel_of
@@ -132,13 +132,13 @@ class _Fit:
         decomposition = getattr(layer, "decomposition", None)
         kernel = kernel_of(step.operation).astype(np.float64)
         site = self.survey.sites[step.path]
-        norm = self._norm_behind(step)
+        norm = norm_behind(self.flow, step, site.kernel[-1])
         centre = layer.use_bias or norm is not None
         moments = self._moments(step, site, norm)
         gram, cross = moments.centred(centre)
         groups, size, width = cross.shape
         matrices = kernel.reshape(size, groups, width).swapaxes(0, 1)
-        weights = self._scale(norm, groups * width).reshape(groups, width)
+        weights = norm_scale(norm, groups * width).reshape(groups, width)
         metrics = [
             Metric.of(g, w, self.settings.ridge)
             for g, w in zip(gram, weights, strict=True)
@@ -180,7 +180,7 @@ class _Fit:
             if not self.settings.anchored:
                 y = np.einsum("gd,gdn->gn", x, matrices)
                 if layer.use_bias:
-                    y = y + _array(step.operation.bias).reshape(groups, width)
+                    y = y + as_array(step.operation.bias).reshape(groups, width)
             bias = (y - np.einsum("gd,gdn->gn", x, found)).reshape(-1)
             self._set_bias(layer, norm, bias)
 
@@ -189,7 +189,7 @@ class _Fit:
             layer.bias.assign(bias)
             return
         target = self.layers[norm.path]
-        target.moving_mean.assign(_array(norm.operation.moving_mean) - bias)
+        target.moving_mean.assign(as_array(norm.operation.moving_mean) - bias)
         self.changed.add(norm.path)
 
     def _moments(self, step, site, norm):
@@ -197,7 +197,7 @@ class _Fit:
         (given,), (given_back,) = step.inputs, step.outputs
         values = self.student if self.settings.sequential else self.original
         others = self._shortcuts(step, norm)
-        scale = _inverse(self._scale(norm, site.kernel[-1]))
+        scale = _inverse(norm_scale(norm, site.kernel[-1]))
         patches = Patches(site, self.settings.positions)
         moments = Moments()
         for i, x in enumerate(values[given]):
@@ -230,31 +230,6 @@ class _Fit:
             and self.original[n][0].shape == shape
         ]
         return known
-
-    def _norm_behind(self, step):
-        """The step of batch normalization of this output alone, or None."""
-        number = step.outputs[0]
-        consumers = self.flow.consumers.get(number, ())
-        if len(consumers) != 1 or number in self.flow.outputs:
-            return None
-        layer = consumers[0].operation
-        if not isinstance(layer, keras.layers.BatchNormalization):
-            return None
-        channels = self.survey.sites[step.path].kernel[-1]
-        return consumers[0] if layer.moving_mean.shape == (channels,) else None
-
-    def _scale(self, norm, size):
-        """What the output is multiplied with by the batch normalization."""
-        if norm is None:
-            return np.ones(size)
-        layer = norm.operation
-        deviation = np.sqrt(_array(layer.moving_variance) + layer.epsilon)
-        gamma = _array(layer.gamma) if layer.scale else 1.0
-        return gamma / deviation
-
-
-def _array(weight):
-    return np.asarray(ops.convert_to_numpy(weight), np.float64)
 
 
 def _inverse(scale):

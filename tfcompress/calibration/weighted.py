@@ -66,7 +66,7 @@ def decompose(decomposition, kernel, metrics, sweeps=3, **options):
 def decompose_block(block, kernel, metric, sweeps=3, **options):
     """As `decompose`, for the kernel of one group and its metric."""
     kernel = np.ascontiguousarray(kernel, np.float64)
-    problem = _Problem(block, kernel, metric)
+    problem = Problem(block, kernel, metric)
     starts = [block.decompose(kernel, **options)]
     if block.equation is not None:
         starts.append(_whitened(block, kernel, metric, options))
@@ -74,6 +74,12 @@ def decompose_block(block, kernel, metric, sweeps=3, **options):
     starts = [problem.refitted(start) for start in starts]
     factors = min(starts, key=problem.error)
     return problem.descend(factors, sweeps)
+
+
+def improve(block, kernel, metric, factors, sweeps):
+    """Factors of one group, the last one refitted, then `sweeps` over all."""
+    problem = Problem(block, np.ascontiguousarray(kernel, np.float64), metric)
+    return problem.descend(problem.refitted(factors), sweeps)
 
 
 def _modes(block):
@@ -129,7 +135,7 @@ def _apply(tensor, letters, matrix, own):
     return np.moveaxis(product.reshape(moved.shape), range(len(axes)), axes)
 
 
-class _Problem:
+class Problem:
     """Least squares in the factors of one block, one factor at a time."""
 
     def __init__(self, block, kernel, metric):

@@ -21,6 +21,7 @@ class CP(Decomposition):
 
     equation = "cr,hwr,rn->hwcn"
     rank_names = ("rank",)
+    nested = False
     options = options_of(linalg.cp)
 
     @classmethod

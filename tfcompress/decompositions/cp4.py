@@ -20,6 +20,7 @@ class CP4(Decomposition):
 
     equation = "cr,hr,wr,rn->hwcn"
     rank_names = ("rank",)
+    nested = False
     options = options_of(linalg.cp)
 
     @classmethod

@@ -59,6 +59,8 @@ class Decomposition(abc.ABC):
     rank_names: typing.ClassVar[tuple]
     # Those of them that no budget raises.
     fixed_ranks: typing.ClassVar[tuple] = ()
+    # Whether the leading parts of its factors are of use at lower ranks.
+    nested: typing.ClassVar[bool] = True
     # Names of the settings of its algorithm, which `decompose` takes.
     options: typing.ClassVar[tuple] = ()
 

@@ -40,6 +40,7 @@ class ReorderedDCT(Decomposition):
 
     equation = None
     rank_names = ("rows", "coefficients")
+    nested = False
     fixed_ranks = ("rows",)
     options = options_of(linalg.order_columns)
 

@@ -24,6 +24,7 @@ class ReshapedCP(Decomposition):
 
     equation = "rsu,rtv,hwr->hwstuv"
     rank_names = ("rank",)
+    nested = False
     options = options_of(linalg.cp)
 
     @classmethod

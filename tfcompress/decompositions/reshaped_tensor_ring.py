@@ -22,6 +22,7 @@ class ReshapedTensorRing(Decomposition):
 
     equation = "asb,btc,hwcd,due,eva->hwstuv"
     rank_names = ("ring", "input_0", "input_1", "output_0", "output_1")
+    nested = False
     options = options_of(linalg.tensor_ring)
 
     @classmethod

@@ -24,6 +24,7 @@ class TensorRing(Decomposition):
 
     equation = "cab,hwbd,adn->hwcn"
     rank_names = ("ring", "input", "output")
+    nested = False
     options = options_of(linalg.tensor_ring)
 
     @classmethod

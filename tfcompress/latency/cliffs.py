@@ -32,15 +32,19 @@ def beyond_cliffs(decompositions, seconds, limit=None, slack=SLACK):
             + f" of {len(kinds)} kinds"
         )
     measured = list(zip(decompositions, seconds, strict=True))
-    return [
-        found
-        for found, own in measured
-        if (limit is None or own < limit)
-        and not any(
+    # From large to small, each against those that stay: else a slope of many
+    # small steps would be dropped as a whole.
+    kept = []
+    for found, own in sorted(measured, key=lambda m: -sum(m[0].ranks)):
+        if limit is not None and own >= limit:
+            continue
+        if not any(
             _is_larger(other, found) and time <= own * (1 + slack)
-            for other, time in measured
-        )
-    ]
+            for other, time in kept
+        ):
+            kept.append((found, own))
+    left = {found for found, _ in kept}
+    return [found for found in decompositions if found in left]
 
 
 def _is_larger(one, other):

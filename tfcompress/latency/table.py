@@ -19,8 +19,9 @@ class LatencyTable:
     """Seconds that layers take on a runtime.
 
     Each layer is timed in a network of its own, of several copies of it; what
-    an empty network takes is subtracted, the rest divided by their number. All candidates of a layer are timed in turns with the
-    stock layer, so that their ratios hold even when the machine's speed varies.
+    an empty network takes is subtracted, the rest divided by their number. All
+    candidates of a layer are timed in turns with the stock layer, so that their
+    ratios hold even when the speed of the machine varies.
 
     Args:
         runtime: a `Runtime`.

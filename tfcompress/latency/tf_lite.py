@@ -29,12 +29,13 @@ def interpret(model, batch_size, threads):
         model_content=converter.convert(), num_threads=threads
     )
     interpreter.allocate_tensors()
-    details = {
-        entry["name"]: entry for entry in interpreter.get_input_details()
+    places = {
+        entry["name"]: entry["index"]
+        for entry in interpreter.get_input_details()
     }
     for tensor, value in zip(frozen.inputs, inputs, strict=True):
-        entry = details[tensor.name.partition(":")[0]]
-        interpreter.set_tensor(entry["index"], value.numpy())
+        name = tensor.name.partition(":")[0]
+        interpreter.set_tensor(places[name], value.numpy())
     return interpreter
 
 

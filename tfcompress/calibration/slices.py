@@ -1,0 +1,77 @@
+"""The errors of many ranks from one factorisation.
+
+The leading components of a decomposition by singular values are, up to what
+alternating least squares adds, the decomposition of lower rank: factors of the
+largest ranks are cut, and only the last of them, which makes up for what was
+cut off, is solved for anew.
+"""
+
+import dataclasses
+
+from tfcompress.calibration import weighted
+from tfcompress.ranks import proportional
+
+
+def grid(cls, kernel_shape, groups, shares):
+    """Decompositions that keep about these shares of the parameters.
+
+    Args:
+        cls: a `Decomposition` class.
+        kernel_shape: `(h, w, in / groups, out)`.
+        groups: number of channel groups.
+        shares: increasing numbers in (0, 1).
+
+    Returns:
+        List of different `Decomposition`s, each smaller than the kernel and
+        larger than the one before.
+    """
+    whole = proportional.present_size(kernel_shape)
+    found = []
+    for share in shares:
+        decomposition = proportional.largest_within(
+            cls, kernel_shape, share * whole, groups
+        )
+        size = decomposition.num_params
+        if size < whole and (not found or size > found[-1].num_params):
+            found.append(decomposition)
+    return found
+
+
+def errors(decompositions, kernel, metric, sweeps=0):
+    """What each of some decompositions of one kernel loses.
+
+    Args:
+        decompositions: list of `Decomposition` of one class and one group.
+        kernel: NumPy array of their `kernel_shape`.
+        metric: `Metric`.
+        sweeps: of weighted least squares, for each of them.
+
+    Returns:
+        List of the squares of the errors in the metric.
+    """
+    cls = type(decompositions[0])
+    block_shape = decompositions[0].block_shape
+    ranks = tuple(map(max, zip(*(d.ranks for d in decompositions), strict=True)))
+    largest = None
+    if cls.nested and cls.clip_ranks(block_shape, ranks) == ranks:
+        largest = dataclasses.replace(decompositions[0], ranks=ranks)
+        factors = weighted.decompose_block(largest, kernel, metric, 0)
+    found = []
+    for block in decompositions:
+        if largest is None:
+            parts = weighted.decompose_block(block, kernel, metric, sweeps)
+        else:
+            parts = weighted.improve(
+                block, kernel, metric, _cut(largest, factors, block), sweeps
+            )
+        problem = weighted.Problem(block, kernel, metric)
+        found.append(problem.error(parts))
+    return found
+
+
+def _cut(largest, factors, block):
+    """The leading part of factors, as a start for smaller ranks."""
+    return {
+        name: factors[name][tuple(slice(n) for n in shape)]
+        for name, shape in block.factor_shapes.items()
+    }
