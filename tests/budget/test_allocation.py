@@ -5,7 +5,6 @@ import pytest
 import random_tables
 
 from tfcompress.budget import Budget, Candidate, Candidates, allocate
-from tfcompress.budget.knapsack import Knapsack, solve
 from tfcompress.decompositions.svd import SVD
 
 RESOURCES = ("macs", "params", "bytes")
@@ -200,19 +199,3 @@ def test_without_time_the_greedy_choice_counts(monkeypatch):
     assert random_tables.improving_steps(table, found) == []
     # The rounded relaxation is off by less than its fractional layers.
     assert best.error <= found.error <= 1.05 * best.error
-
-
-def test_one_class_of_one_item():
-    knapsack = Knapsack(
-        np.array([0]), np.array([1.0]), np.array([[5.0]]), np.array([5.0])
-    )
-    assert solve(knapsack).tolist() == [0]
-    knapsack.room[:] = 4
-    assert (
-        solve(
-            Knapsack(
-                knapsack.classes, knapsack.errors, knapsack.costs, knapsack.room
-            )
-        )
-        is None
-    )
