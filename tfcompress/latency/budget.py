@@ -5,6 +5,7 @@ import math
 
 TOLERANCE = 0.03
 ROUNDS = 4
+REFUSALS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +90,17 @@ def meet_latency(
         raise ValueError(f"`rounds` must be at least 1. Received: {rounds}")
     trials = []
     bracket = (0.0, math.inf)
-    while len(trials) < rounds:
+    # Those that the solver refuses cost little, but may be many.
+    for _ in range(REFUSALS * rounds):
         try:
             plan = solve(latency.scale)
         except ValueError:
-            # What was found before may not be the best, but it is something.
             if not trials:
                 raise
-            break
+            # So much cannot be saved; a little less may do.
+            bracket = _narrowed(bracket, latency.scale, False)
+            latency = latency.with_scale(_within(bracket, latency.scale))
+            continue
         if any(trial.plan == plan for trial in trials):
             break
         predicted = latency.predict(plan)
@@ -106,7 +110,8 @@ def meet_latency(
         trials.append(Trial(latency.scale, plan, predicted, seconds))
         if progress is not None:
             progress(len(trials), rounds, trials[-1])
-        if (1 - tolerance) * limit <= seconds <= limit:
+        near = (1 - tolerance) * limit <= seconds <= limit
+        if near or len(trials) == rounds:
             break
         bracket = _narrowed(bracket, latency.scale, seconds > limit)
         right = latency.corrected(plan, before, after)

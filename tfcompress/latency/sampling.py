@@ -176,7 +176,9 @@ class Sampler:
     def _judged(self, samples, references):
         limits = self._sampling
         timings = {name: Timing.of(found) for name, found in samples.items()}
-        drift = statistics.median(references) / self._fastest - 1
+        drift = 0.0
+        if self._fastest:
+            drift = statistics.median(references) / self._fastest - 1
         others = self._bystanders.share()
         whole = drift > limits.drift or others > limits.others
         timings = {

@@ -1,0 +1,232 @@
+"""How fast compressed networks really are, beside what was predicted.
+
+    python benchmarks/latency.py --models=resnet56.keras,cifar10_vgg16 \\
+        --runtimes=tf,tflite --batch_sizes=1,32 --output=docs/latency-benchmark
+
+Each network is compressed by one method at uniform rates, with random factors:
+these change the accuracy, not the speed. All versions and the original are
+timed in turns. The prediction adds what a table of layers says to the time of
+the original. The ideal speed-up is that of the multiply-adds.
+
+The table is kept in `--table`, so that a run which was stopped goes on.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shlex
+import sys
+
+import keras
+from absl import app, flags
+
+import tfcompress as tc
+from tfcompress import latency, zoo
+from tfcompress.files import write_json, write_text
+from tfcompress.planning import Survey
+
+_MODELS = flags.DEFINE_list(
+    "models", ["cifar10_vgg16"], "Files of Keras models, or names of the zoo."
+)
+_RUNTIMES = flags.DEFINE_list("runtimes", ["tf", "tflite"], "Runtimes.")
+_BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "32"], "Batch sizes.")
+_THREADS = flags.DEFINE_integer("threads", 2, "Threads, and CPUs.")
+_METHOD = flags.DEFINE_string("method", "svd", "Name of the decomposition.")
+_RATES = flags.DEFINE_list("rates", ["0.25", "0.5"], "Shares of parameters.")
+_ROUNDS = flags.DEFINE_integer("rounds", 25, "Samples of each network.")
+_ATTEMPTS = flags.DEFINE_integer("attempts", 3, "On a busy machine.")
+_TABLE = flags.DEFINE_string("table", None, "JSON file with times of layers.")
+_OUTPUT = flags.DEFINE_string("output", None, "Path without ending, in docs/.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One version of a network on one runtime; times in milliseconds."""
+
+    model: str
+    runtime: str
+    batch_size: int
+    version: str
+    macs_kept: float
+    original: float
+    predicted: float
+    measured: float
+    spread: float
+    busy: bool
+
+    @property
+    def error(self):
+        return self.predicted / self.measured - 1
+
+    @property
+    def ideal(self):
+        return 1 / self.macs_kept
+
+    @property
+    def achieved(self):
+        return self.original / self.measured
+
+    @property
+    def cells(self):
+        return (
+            self.model,
+            self.runtime,
+            str(self.batch_size),
+            self.version,
+            f"{self.macs_kept:.3f}",
+            f"{self.original:.3f}",
+            f"{self.predicted:.3f}",
+            f"{self.measured:.3f}" + (" *" if self.busy else ""),
+            f"{100 * self.spread:.1f} %",
+            f"{100 * self.error:+.1f} %",
+            f"{self.ideal:.2f}",
+            f"{self.achieved:.2f}",
+            f"{self.achieved / self.ideal:.2f}",
+        )
+
+
+HEADERS = (
+    "network",
+    "runtime",
+    "batch",
+    "version",
+    "MACs kept",
+    "original, ms",
+    "predicted, ms",
+    "measured, ms",
+    "spread",
+    "prediction off by",
+    "ideal speed-up",
+    "achieved",
+    "achieved / ideal",
+)
+
+
+def load(name):
+    """A Keras model from a file, or of the zoo with random weights."""
+    if name.endswith(".keras"):
+        return keras.saving.load_model(name, compile=False)
+    return zoo.build(name)
+
+
+def versions(model):
+    """Dictionary from the name of a version to its plan."""
+    return {
+        f"{_METHOD.value} {rate}": tc.make_plan(
+            model, _METHOD.value, rate=float(rate)
+        )
+        for rate in _RATES.value
+    }
+
+
+def compare(model, plans, table, sampling):
+    """The original and the networks of plans, timed in turns.
+
+    Args:
+        model: a Keras model.
+        plans: dictionary from the name of a version to a `Plan` of the model.
+        table: a `LatencyTable`.
+        sampling: a `Sampling`.
+
+    Returns:
+        A list of `Row`, one for each plan.
+    """
+    models = {"original": model} | {
+        name: latency.with_random_factors(model, plan)
+        for name, plan in plans.items()
+    }
+    timings = latency.measure(models, table.runtime, sampling=sampling)
+    original = timings["original"]
+    prediction = latency.NetworkLatency(
+        original.median, Survey.of(model).sites, table
+    )
+    return [
+        Row(
+            model.name,
+            table.runtime.name,
+            table.runtime.batch_size,
+            name,
+            macs_kept(plan),
+            1e3 * original.median,
+            1e3 * prediction.predict(plan, show),
+            1e3 * timings[name].median,
+            max(original.spread, timings[name].spread),
+            original.busy or timings[name].busy,
+        )
+        for name, plan in plans.items()
+    ]
+
+
+def macs_kept(plan):
+    """Share of the multiply-adds of the whole network."""
+    before = plan.totals.macs
+    return (before - plan.macs_before + plan.macs_after) / before
+
+
+def show(done, total, what):
+    print(f"  {done}/{total} {what}", flush=True)
+
+
+def main(_):
+    sampling = latency.Sampling(rounds=_ROUNDS.value, attempts=_ATTEMPTS.value)
+    runtimes = [
+        latency.Runtime(name, _THREADS.value, int(batch_size))
+        for name in _RUNTIMES.value
+        for batch_size in _BATCH_SIZES.value
+    ]
+    for runtime in runtimes:
+        runtime.check_installed()
+    load_before = os.getloadavg()[0]
+    rows = []
+    for name in _MODELS.value:
+        model = load(name)
+        plans = versions(model)
+        for runtime in runtimes:
+            print(f"{model.name} on {runtime}", flush=True)
+            table = latency.LatencyTable(runtime, _TABLE.value, sampling)
+            rows += compare(model, plans, table, sampling)
+            print("\n".join(map(line, rows[-len(plans) :])), flush=True)
+            if _OUTPUT.value:
+                write(rows, load_before)
+
+
+def write(rows, load_before):
+    write_json(
+        f"{_OUTPUT.value}.json",
+        {
+            "load_before": load_before,
+            "rows": [dataclasses.asdict(row) for row in rows],
+        },
+    )
+    write_text(f"{_OUTPUT.value}.md", page(rows, load_before))
+
+
+def page(rows, load_before):
+    command = shlex.join(["python", *sys.argv])
+    for path in _MODELS.value:
+        command = command.replace(path, pathlib.Path(path).name)
+    lines = [
+        "# Latency: predicted, measured, and ideal",
+        "",
+        f"    {command}",
+        "",
+        f"{_THREADS.value} thread(s) of {os.cpu_count()} cores; load "
+        f"{load_before:.1f} at the start. Medians of samples taken in turns, "
+        "milliseconds per call; spread: between the quartiles, the larger one "
+        "of the two networks.",
+        "",
+        "| " + " | ".join(HEADERS) + " |",
+        "|" + "---|" * len(HEADERS),
+        *map(line, rows),
+    ]
+    if any(row.busy for row in rows):
+        lines += ["", "\\* The machine was busy; the figure says little."]
+    return "\n".join(lines) + "\n"
+
+
+def line(row):
+    return "| " + " | ".join(row.cells) + " |"
+
+
+if __name__ == "__main__":
+    app.run(main)
