@@ -208,8 +208,11 @@ def match_batch_norm(original, compressed, batches):
         def repair(layer, u, v, wanted=wanted):
             n, t = wanted[layer.name]
             before = original.get_layer(layer.name)
-            m = keras.ops.convert_to_numpy(before.moving_mean)
-            s = np.sqrt(before.moving_variance + before.epsilon)
+            m, variance = map(
+                keras.ops.convert_to_numpy,
+                (before.moving_mean, before.moving_variance),
+            )
+            s = np.sqrt(variance + before.epsilon)
             moments = u - (n - m) * v / t, s * v / t
             assign(layer, *moments)
             found.setdefault(layer.name, []).append(moments)
