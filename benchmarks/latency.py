@@ -167,15 +167,24 @@ def show(done, total, what):
     print(f"  {done}/{total} {what}", flush=True)
 
 
+def asked_runtimes():
+    """All runtimes with all batch sizes; exits where one cannot be had."""
+    try:
+        runtimes = [
+            latency.Runtime(name, _THREADS.value, int(batch_size))
+            for name in _RUNTIMES.value
+            for batch_size in _BATCH_SIZES.value
+        ]
+        for runtime in runtimes:
+            runtime.check_installed()
+    except (ValueError, latency.RuntimeMissingError) as error:
+        sys.exit(str(error))
+    return runtimes
+
+
 def main(_):
+    runtimes = asked_runtimes()
     sampling = latency.Sampling(rounds=_ROUNDS.value, attempts=_ATTEMPTS.value)
-    runtimes = [
-        latency.Runtime(name, _THREADS.value, int(batch_size))
-        for name in _RUNTIMES.value
-        for batch_size in _BATCH_SIZES.value
-    ]
-    for runtime in runtimes:
-        runtime.check_installed()
     load_before = os.getloadavg()[0]
     rows = []
     for name in _MODELS.value:

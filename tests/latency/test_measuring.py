@@ -22,6 +22,7 @@ from tfcompress.latency import (
     machine,
     measure,
     measure_plan,
+    with_random_factors,
 )
 from tfcompress.latency.measuring import Worker
 from tfcompress.latency.runtimes import Engine
@@ -120,8 +121,8 @@ def test_a_runtime_that_is_missing(monkeypatch):
         LatencyTable(runtime).layer_seconds([(site, None)])
 
 
-def convolutional():
-    inputs = keras.Input((8, 8, 8))
+def convolutional(size=8):
+    inputs = keras.Input((size, size, 8))
     x = layers.Conv2D(8, 3, padding="same", name="conv")(inputs)
     x = layers.BatchNormalization()(x)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
@@ -135,23 +136,41 @@ def on_a_busy_machine():
         yield
 
 
+@pytest.mark.parametrize(
+    "name", ["tf", "tflite", pytest.param("xla", marks=pytest.mark.slow)]
+)
+def test_each_runtime_times_layers(name, on_a_busy_machine):
+    # Large enough to stand out from what a call takes.
+    model = convolutional(64)
+    plan = tc.make_plan(model, "svd", rate=0.5, include="conv")
+    site = Survey.of(model).sites["conv"]
+    table = LatencyTable(Runtime(name, threads=1), sampling=QUICK)
+    found = table.layer_seconds([(site, None), (site, plan["conv"])])
+    assert all(0 < seconds < 1 for seconds in found)
+    assert len(table) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tf", "tflite", "xla"])
 def test_each_runtime_times_networks(name, on_a_busy_machine):
-    runtime = Runtime(name, threads=1, batch_size=2)
     model = convolutional()
     plan = tc.make_plan(model, "svd", rate=0.5, include="conv")
+    runtime = Runtime(name, threads=1, batch_size=2)
     for timing in measure_plan(model, plan, runtime, sampling=QUICK):
         assert 0 < timing.low <= timing.median <= timing.high < 1
 
 
-def test_layers_are_timed(on_a_busy_machine):
+def test_random_factors_have_the_scale_of_the_kernel():
+    """Else activations would vanish, and tiny numbers are slow."""
     model = convolutional()
-    plan = tc.make_plan(model, "svd", rate=0.5, include="conv")
-    site = Survey.of(model).sites["conv"]
-    table = LatencyTable(Runtime("tflite", threads=1), sampling=QUICK)
-    found = table.layer_seconds([(site, None), (site, plan["conv"])])
-    assert all(0 < seconds < 1 for seconds in found)
-    assert len(table) == 2
+    plan = tc.make_plan(model, "tucker", rate=0.5, include="conv")
+    found = with_random_factors(model, plan)
+    kernel = found.get_layer("conv").reconstruct()
+    before = np.std(model.get_layer("conv").kernel)
+    assert np.std(kernel) == pytest.approx(before, rel=0.5)
+    reordered = tc.make_plan(model, "dct", rate=0.5, include="conv")
+    outputs = with_random_factors(model, reordered)(np.ones((1, 8, 8, 8)))
+    assert np.isfinite(outputs).all()
 
 
 def test_tflite_computes_what_the_model_computes(rng):
