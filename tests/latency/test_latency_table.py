@@ -38,7 +38,8 @@ class FakeWorker(contextlib.AbstractContextManager):
         form = LayerForm.from_key(network["form"])
         work = seconds_of(form) if network["copies"] else 0
         seconds = self.speed * (1e-5 + network["copies"] * work)
-        return Timing(seconds, seconds, seconds, 25, busy=form.kernel[0] == 3)
+        busy = form.kernel[0] == 3
+        return Timing(1.5 * seconds, seconds, 2 * seconds, 25, busy)
 
 
 def seconds_of(form):

@@ -1,5 +1,6 @@
 """Networks of one layer are the layers that they stand for."""
 
+import dataclasses
 import json
 
 import keras
@@ -107,14 +108,15 @@ def test_a_kernel_that_is_rebuilt_takes_what_the_stock_layer_takes():
     assert LayerForm.all_of(site, decomposition) == LayerForm.all_of(site, None)
 
 
-def test_large_kernels_are_not_copied():
-    site = site_of("dense")
-    (form,) = LayerForm.all_of(site, None)
-    assert form.copies == 8
-    assert (
-        LayerForm.from_key(form.key.replace("[16,8]", "[9999,9999]")).copies
-        == 1
-    )
+def test_what_is_large_is_not_copied():
+    (form,) = LayerForm.all_of(site_of("dense"), None)
+    assert form.copies(1) == 8
+    assert dataclasses.replace(form, kernel=(9999, 9999)).copies(1) == 1
+    (form,) = LayerForm.all_of(site_of("conv"), None)
+    # 12 * 10 * 4 inputs and 6 * 5 * 8 outputs, of four bytes, per example.
+    assert form.copies(1000) == 8
+    assert form.copies(20_000) == 4
+    assert form.copies(1_000_000) == 1
 
 
 def test_open_sizes():

@@ -51,7 +51,8 @@ def test_functions_are_timed_in_turns():
         calls, lambda *progress: seen.append(progress)
     )
     turns = [name for name in machine.log if name != "reference"]
-    assert "".join(turns) == "abc" + "abc" + "cba" + "abc" + "cba"
+    # To warm up, to see what a round takes, and then the rounds.
+    assert "".join(turns) == "abcabc" + "abc" + "cba" + "abc" + "cba"
     assert not disturbance.busy
     for timing in timings.values():
         assert timing.median == pytest.approx(2)
@@ -64,8 +65,16 @@ def test_short_functions_are_called_many_times():
     calls = {"short": machine.function("short", 0.25)}
     timings, _ = sampler(machine).take(calls)
     assert timings["short"].median == pytest.approx(0.25)
-    # One call to warm up, then four samples of a second each.
-    assert machine.log.count("short") == 1 + 4 * 4
+    # One call to warm up, then five samples of a second each.
+    assert machine.log.count("short") == 1 + 5 * 4
+
+
+def test_slow_functions_are_timed_in_fewer_rounds():
+    for seconds, rounds in ((1.0, 20), (5.0, 12), (30.0, 5)):
+        machine = Machine()
+        calls = {"slow": machine.function("slow", seconds)}
+        timings, _ = sampler(machine, rounds=20, most=60).take(calls)
+        assert timings["slow"].samples == rounds
 
 
 def test_median_and_quartiles():
@@ -78,9 +87,9 @@ def test_median_and_quartiles():
 def test_spread_samples_are_taken_again():
     machine = Machine()
     # The first attempt, warm-up included, is uneven; the second is not.
-    calls = {"f": machine.function("f", 2, 2, 3, 2, 3, *[2] * 4)}
+    calls = {"f": machine.function("f", 2, 2, 2, 3, 2, 3, *[2] * 4)}
     timings, disturbance = sampler(machine).take(calls)
-    assert machine.log.count("f") == 1 + 2 * 4
+    assert machine.log.count("f") == 2 + 2 * 4
     assert timings["f"].spread == pytest.approx(0)
     assert not timings["f"].busy and not disturbance.busy
 
@@ -89,7 +98,7 @@ def test_a_machine_that_stays_busy_is_told_of():
     machine = Machine(others=[0.9, 0.4, 0.6])
     calls = {"f": machine.function("f", 2.0)}
     timings, disturbance = sampler(machine).take(calls)
-    assert machine.log.count("f") == 1 + 3 * 4
+    assert machine.log.count("f") == 2 + 3 * 4
     assert timings["f"].busy
     assert disturbance.busy
     # The least disturbed one of the three attempts.

@@ -9,13 +9,14 @@ import keras
 from tfcompress import decompositions
 from tfcompress.convolution import Convolution
 from tfcompress.decompositions.decomposition import FLOAT_BYTES
+from tfcompress.factorization import kernel_shape_4d
 from tfcompress.replacement import TENSORIZED
 from tfcompress.standardize import standardize
 
 # One small layer is lost in what a call takes; more of them do not fit into
 # memory where they are large.
 COPIES = 8
-MOST_BYTES = 1 << 27
+MOST_BYTES = 1 << 28
 
 _STOCK = {cls.__name__: cls for cls in TENSORIZED}
 
@@ -90,11 +91,14 @@ class LayerForm:
         settings = {k: _frozen(v) for k, v in value["convolution"].items()}
         return cls(**{**value, "convolution": Convolution(**settings)})
 
-    @property
-    def copies(self):
+    def copies(self, batch_size):
         """How many of the layer its network holds."""
-        size = FLOAT_BYTES * math.prod(self.kernel)
-        return min(max(MOST_BYTES // size, 1), COPIES)
+        axes = kernel_shape_4d(self.kernel)[:2]
+        outputs = self.convolution.output_size(self.size, axes)
+        images = math.prod(self.input_shape)
+        images += math.prod(outputs) * self.kernel[-1]
+        memory = FLOAT_BYTES * (math.prod(self.kernel) + batch_size * images)
+        return min(max(MOST_BYTES // memory, 1), COPIES)
 
     @property
     def input_shape(self):

@@ -8,6 +8,7 @@ import math
 import statistics
 
 _REFERENCE = bytes(1 << 20)
+LEAST_ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Sampling:
 
     Attributes:
         rounds: samples of each function per attempt.
+        most: seconds that an attempt is to take at most; there are fewer
+            rounds then, but at least five of what is asked for.
         seconds: how long a sample is to take at least; a function is called so
             often in a row.
         warm_up: calls of each function before.
@@ -28,6 +31,7 @@ class Sampling:
     """
 
     rounds: int = 25
+    most: float = 60.0
     seconds: float = 0.005
     warm_up: int = 5
     attempts: int = 3
@@ -138,11 +142,12 @@ class Sampler:
             disturbed, and its `Disturbance`.
         """
         counts = {name: self._count(call) for name, call in calls.items()}
+        rounds = self._rounds(calls, counts)
         best = None
         for attempt in range(self._sampling.attempts):
             what = f"attempt {attempt + 1}" if attempt else "timing"
             with _no_garbage_collection():
-                found = self._attempt(calls, counts, progress, what)
+                found = self._attempt(calls, counts, rounds, progress, what)
             if best is None or _amount(found[1]) < _amount(best[1]):
                 best = found
             if not best[1].busy:
@@ -156,11 +161,19 @@ class Sampler:
             seconds = min(seconds, self._time(call))
         return max(1, math.ceil(self._sampling.seconds / max(seconds, 1e-7)))
 
-    def _attempt(self, calls, counts, progress, what):
+    def _rounds(self, calls, counts):
+        """How many rounds there is time for."""
+        start = self._clock()
+        for name, call in calls.items():
+            self._time(call, counts[name])
+        passed = max(self._clock() - start, 1e-7)
+        asked = self._sampling.rounds
+        return min(asked, max(LEAST_ROUNDS, int(self._sampling.most / passed)))
+
+    def _attempt(self, calls, counts, rounds, progress, what):
         samples = {name: [] for name in calls}
         references = []
         self._bystanders.start()
-        rounds = self._sampling.rounds
         for done in range(rounds):
             references.append(self._time(self._reference))
             # There and back: a machine that slows down treats all alike.

@@ -105,6 +105,7 @@ class LatencyTable:
         """Times the forms of one layer, the stock layer first, in turns."""
         dense = group[0]
         names = {form.key: form for form in group}
+        copies = dense.copies(self.runtime.batch_size)
         networks = [
             {"name": _EMPTY, "form": dense.key, "copies": 0},
             *(
@@ -112,15 +113,17 @@ class LatencyTable:
                     "name": key,
                     "title": str(form),
                     "form": key,
-                    "copies": dense.copies,
+                    "copies": copies,
                 }
                 for key, form in names.items()
             ),
         ]
         timings = worker.measure(networks, self._sampling)
-        empty = timings.pop(_EMPTY).median
+        # Other programs only ever add to a time: the lower quartile is nearer
+        # to what the layer takes than the median is.
+        empty = timings.pop(_EMPTY).low
         net = {
-            key: max(timing.median - empty, 0.0) / dense.copies
+            key: max(timing.low - empty, 0.0) / copies
             for key, timing in timings.items()
         }
         factor = self._factor(dense.key, net[dense.key])
