@@ -14,8 +14,16 @@ and b = E t - W_hat^T E x'. (Zhang et al. 2015, arXiv 1505.06798, section 3.3,
 branches.)
 
 Where the output is added to a shortcut whose value is known, the target is
-what the sum needs: t + s - s', with s and s' the shortcut of the original and
-of the compressed network.
+what the sum needs: with batch normalization between, of the scale g, it is
+t + (s - s') / g, where s and s' are the shortcuts of the original and of the
+compressed network.
+
+Where a rectifier follows, only what passes it counts. With u the value before
+it in the original network and r that of the fitted one, the target z is u
+where u > 0, else min(r, 0): ||u+ - r+||^2 <= ||z - r||^2, with equality for the
+r that z was made of where u <= 0, so that fitting z in turns lowers a bound of
+the error (Hunter & Lange 2004, "A tutorial on MM algorithms"; Zhang et al.,
+section 3.2, solve it by a penalty).
 """
 
 import dataclasses
@@ -27,7 +35,7 @@ from tfcompress import graph
 from tfcompress.calibration import weighted
 from tfcompress.calibration.metric import Metric
 from tfcompress.calibration.moments import Moments
-from tfcompress.calibration.outputs import as_array, norm_behind, norm_scale
+from tfcompress.calibration.outputs import Behind, as_array
 from tfcompress.calibration.patches import Patches
 from tfcompress.graph.dataflow import Dataflow
 from tfcompress.replacement import kernel_of
@@ -42,6 +50,8 @@ class Settings:
         ridge: towards the original kernel, in units of the mean eigenvalue of
             the second moment.
         sweeps: of weighted least squares.
+        rounds: how often the target behind a rectifier is taken anew; 0 fits
+            what is before it.
         data_aware: False minimises the error of the kernel instead.
         sequential: False takes the inputs of the original network.
         anchored: False takes as target what the original kernel makes of the
@@ -53,6 +63,7 @@ class Settings:
     positions: int = 64
     ridge: float = 1e-3
     sweeps: int = 3
+    rounds: int = 3
     data_aware: bool = True
     sequential: bool = True
     anchored: bool = True
@@ -92,16 +103,14 @@ class _Fit:
         self.student = dict(self.original)
 
     def run(self, progress):
-        total, done = len(self.survey.sites), 0
-        fitted = set()
+        total, fitted = len(self.survey.sites), set()
         for position, step in enumerate(self.flow.steps):
-            self._compute(step, step.operation, self.original)
             if step.path in self.survey.sites and step.path not in fitted:
                 fitted.add(step.path)
                 self._fit(step)
-                done += 1
                 if progress is not None:
-                    progress(step.path, done, total)
+                    progress(step.path, len(fitted), total)
+            self._compute(step, step.operation, self.original)
             self._follow(step)
             for number in self.flow.last_uses.get(position, ()):
                 self.original.pop(number, None)
@@ -119,127 +128,237 @@ class _Fit:
 
     def _follow(self, step):
         """Computes the step in the student, unless nothing there differs."""
-        same = all(self.student[n] is self.original[n] for n in step.inputs)
-        if same and step.path not in self.changed:
+        if self._same(step.inputs) and step.path not in self.changed:
             for number in step.outputs:
                 self.student[number] = self.original[number]
             return
         operation = self.layers.get(step.path, step.operation)
         self._compute(step, operation, self.student)
 
+    def _same(self, numbers):
+        return all(self.student[n] is self.original[n] for n in numbers)
+
     def _fit(self, step):
         layer = self.layers[step.path]
-        decomposition = getattr(layer, "decomposition", None)
-        kernel = kernel_of(step.operation).astype(np.float64)
         site = self.survey.sites[step.path]
-        norm = norm_behind(self.flow, step, site.kernel[-1])
-        centre = layer.use_bias or norm is not None
-        moments = self._moments(step, site, norm)
-        gram, cross = moments.centred(centre)
-        groups, size, width = cross.shape
-        matrices = kernel.reshape(size, groups, width).swapaxes(0, 1)
-        weights = norm_scale(norm, groups * width).reshape(groups, width)
-        metrics = [
-            Metric.of(g, w, self.settings.ridge)
-            for g, w in zip(gram, weights, strict=True)
+        behind = Behind.of(self.flow, step, site.kernel[-1])
+        rows = self._rows(step, site, behind)
+        decomposition = getattr(layer, "decomposition", None)
+        if decomposition is None and (
+            not self.settings.refit or rows.unchanged
+        ):
+            return
+        fitted = LayerFit(step.operation, site, behind, rows, self.settings)
+        kernel, bias, factors = fitted.solve(decomposition)
+        if decomposition is None:
+            layer.kernel.assign(kernel.reshape(layer.kernel.shape))
+        else:
+            layer.assign_factors(factors)
+        self.changed.add(step.path)
+        if layer.use_bias:
+            layer.bias.assign(bias)
+        elif behind.norm is not None:
+            norm = behind.norm
+            mean = as_array(norm.operation.moving_mean) - bias
+            self.layers[norm.path].moving_mean.assign(mean)
+            self.changed.add(norm.path)
+
+    def _rows(self, step, site, behind):
+        """What the layer gets, and should give, at some positions."""
+        (given,) = step.inputs
+        sequential = self.settings.sequential
+        inputs = (self.student if sequential else self.original)[given]
+        shortcuts = [
+            n
+            for n in behind.shortcuts
+            if n in self.original and self.original[n][0].ndim > 1
         ]
-        if not self.settings.anchored:
-            cross = gram @ matrices
-        targets = np.stack(
+        known = len(shortcuts) == len(behind.shortcuts)
+        patches = Patches(site, self.settings.positions)
+        rows = Rows([], [], [], [], self.student[given] is self.original[given])
+        if sequential and self.settings.residual and not self._same(shortcuts):
+            rows.unchanged = False
+        for i, x in enumerate(inputs):
+            positions = patches.positions(x, self.rng)
+            rows.inputs.append(patches.inputs(x, positions))
+            rows.originals.append(
+                rows.inputs[-1]
+                if x is self.original[given][i]
+                else patches.inputs(self.original[given][i], positions)
+            )
+            for values, into in (
+                (self.original, rows.shortcuts),
+                (self.student, rows.new_shortcuts),
+            ):
+                parts = [
+                    patches.outputs(values[n][i], positions) for n in shortcuts
+                ]
+                into.append(sum(parts) if known and parts else None)
+        return rows
+
+
+@dataclasses.dataclass
+class Rows:
+    """Batches of rows of one layer.
+
+    Attributes:
+        inputs: list of arrays (groups, rows, d), in the compressed network.
+        originals: the same in the original one.
+        shortcuts: list of arrays (rows, n) that are added to the output, or
+            None, in the original network.
+        new_shortcuts: the same in the compressed one.
+        unchanged: whether both networks give the same.
+    """
+
+    inputs: list
+    originals: list
+    shortcuts: list
+    new_shortcuts: list
+    unchanged: bool
+
+
+class LayerFit:
+    """Least squares for the kernel and the bias of one layer.
+
+    Args:
+        layer: the original layer.
+        site: its `Site`.
+        behind: `Behind` of it.
+        rows: `Rows`.
+        settings: `Settings`.
+    """
+
+    def __init__(self, layer, site, behind, rows, settings):
+        self.settings = settings
+        self.behind = behind
+        self.rows = rows
+        self.groups = site.convolution.groups
+        kernel = kernel_of(layer).astype(np.float64)
+        self.kernel = self._blocks(kernel.reshape(site.kernel_shape))
+        channels = site.kernel[-1]
+        self.bias = (
+            as_array(layer.bias) if layer.use_bias else np.zeros(channels)
+        )
+        self.centre = layer.use_bias or behind.norm is not None
+        self.moments = Moments()
+        for x in rows.inputs:
+            self.moments.add_inputs(x)
+        weights = behind.scale.reshape(self.groups, -1)
+        self.gram = self.moments.centred_gram(self.centre)
+        self.metrics = [
+            Metric.of(g, w, settings.ridge)
+            for g, w in zip(self.gram, weights, strict=True)
+        ]
+
+    def solve(self, decomposition):
+        """The kernel and the bias that fit best.
+
+        Args:
+            decomposition: `Decomposition` of the kernel; None for any kernel.
+
+        Returns:
+            `(kernel, bias, factors)`: float64 arrays (h, w, in, out) and
+            (out,), and the dictionary of factors, None for any kernel.
+        """
+        goals = [self._goal(i) for i in range(len(self.rows.inputs))]
+        found = self._least_squares(decomposition, goals)
+        if np.isinf([self.behind.low, self.behind.high]).all():
+            return found
+        for _ in range(self.settings.rounds):
+            kernel, bias, factors = found
+            passing = [
+                self._passing(i, goal, self._blocks(kernel), bias)
+                for i, goal in enumerate(goals)
+            ]
+            found = self._least_squares(decomposition, passing, factors)
+        return found
+
+    def _goal(self, i):
+        """Rows (rows, n) that the layer should give, before the norm."""
+        anchored = self.settings.anchored
+        x = (self.rows.originals if anchored else self.rows.inputs)[i]
+        y = self._product(x, self.kernel) + self.bias.astype(np.float32)
+        shortcut = self.rows.shortcuts[i]
+        if shortcut is None or not (
+            self.settings.residual and self.settings.sequential
+        ):
+            return y
+        missing = shortcut - self.rows.new_shortcuts[i]
+        return y + missing * _inverse(self.behind.scale).astype(np.float32)
+
+    def _passing(self, i, goal, kernel, bias):
+        """The goal, where the rectifier clips it what is as good."""
+        scale = self.behind.scale.astype(np.float32)
+        offset = self.behind.offset.astype(np.float32)
+        bias = bias.astype(np.float32)
+        if self.rows.new_shortcuts[i] is not None:
+            offset = offset + self.rows.new_shortcuts[i]
+        wanted = scale * goal + offset
+        given = scale * (self._product(self.rows.inputs[i], kernel) + bias)
+        given += offset
+        low, high = self.behind.low, self.behind.high
+        wanted = np.where(wanted <= low, np.minimum(given, low), wanted)
+        wanted = np.where(wanted >= high, np.maximum(given, high), wanted)
+        return (wanted - offset) * _inverse(scale)
+
+    def _least_squares(self, decomposition, goals, factors=None):
+        moments = self.moments.without_targets()
+        for x, y in zip(self.rows.inputs, goals, strict=True):
+            moments.add_targets(x, self._grouped(y))
+        cross = moments.centred_cross(self.centre)
+        kernel = np.stack(
             [
-                w + np.linalg.solve(m.gram, c - g @ w)
-                for w, m, c, g in zip(
-                    matrices, metrics, cross, gram, strict=True
+                w + metric.solve(c - _times(g, w))
+                for w, metric, c, g in zip(
+                    self.kernel, self.metrics, cross, self.gram, strict=True
                 )
             ]
         )
-        if decomposition is None:
-            if not self.settings.refit:
-                return
-            found = targets
-            layer.kernel.assign(
-                targets.swapaxes(0, 1).reshape(layer.kernel.shape)
+        if decomposition is not None:
+            factors = self._factors(decomposition, kernel, factors)
+            kernel = self._blocks(decomposition.reconstruct(factors))
+        bias = moments.target_mean - np.einsum(
+            "gd,gdn->gn", moments.mean, kernel
+        )
+        return self._merged(kernel), bias.reshape(-1), factors
+
+    def _factors(self, decomposition, kernel, start):
+        if not self.settings.data_aware:
+            return decomposition.decompose(
+                self._merged(self.kernel).reshape(decomposition.kernel_shape)
             )
-        else:
-            wanted = targets.swapaxes(0, 1).reshape(decomposition.kernel_shape)
-            if self.settings.data_aware:
-                factors = weighted.decompose(
-                    decomposition, wanted, metrics, self.settings.sweeps
-                )
-            else:
-                factors = decomposition.decompose(
-                    kernel.reshape(decomposition.kernel_shape)
-                )
-            layer.assign_factors(factors)
-            found = decomposition.reconstruct(factors).reshape(
-                size, groups, width
-            ).swapaxes(0, 1)
-        self.changed.add(step.path)
-        if centre:
-            x, y = moments.means
-            if not self.settings.anchored:
-                y = np.einsum("gd,gdn->gn", x, matrices)
-                if layer.use_bias:
-                    y = y + as_array(step.operation.bias).reshape(groups, width)
-            bias = (y - np.einsum("gd,gdn->gn", x, found)).reshape(-1)
-            self._set_bias(layer, norm, bias)
+        wanted = self._merged(kernel).reshape(decomposition.kernel_shape)
+        # One sweep is enough for a goal that has changed but a little.
+        sweeps = self.settings.sweeps if start is None else 1
+        return weighted.decompose(
+            decomposition, wanted, self.metrics, sweeps, start
+        )
 
-    def _set_bias(self, layer, norm, bias):
-        if layer.use_bias:
-            layer.bias.assign(bias)
-            return
-        target = self.layers[norm.path]
-        target.moving_mean.assign(as_array(norm.operation.moving_mean) - bias)
-        self.changed.add(norm.path)
+    def _product(self, x, kernel):
+        """Rows (groups, rows, d) times blocks (groups, d, n), merged."""
+        y = x @ kernel.astype(np.float32)
+        return y.swapaxes(0, 1).reshape(x.shape[1], -1)
 
-    def _moments(self, step, site, norm):
-        """Of what the layer gets in the student, and of what it is to give."""
-        (given,), (given_back,) = step.inputs, step.outputs
-        values = self.student if self.settings.sequential else self.original
-        others = self._shortcuts(step, norm)
-        scale = _inverse(norm_scale(norm, site.kernel[-1]))
-        patches = Patches(site, self.settings.positions)
-        moments = Moments()
-        for i, x in enumerate(values[given]):
-            target = self.original[given_back][i]
-            for number in others:
-                missing = self.original[number][i] - self.student[number][i]
-                target = target + missing * _along(
-                    scale, site.convolution, target.shape
-                )
-            moments.add(*patches.pairs(x, target, self.rng))
-        return moments
+    def _grouped(self, y):
+        y = y.astype(np.float32, copy=False)
+        return y.reshape(len(y), self.groups, -1).swapaxes(0, 1)
 
-    def _shortcuts(self, step, norm):
-        """Numbers of the tensors that are added to what the layer gives."""
-        if not (self.settings.residual and self.settings.sequential):
-            return ()
-        number = (norm or step).outputs[0]
-        consumers = self.flow.consumers.get(number, ())
-        if len(consumers) != 1 or number in self.flow.outputs:
-            return ()
-        if type(consumers[0].operation).__name__ != "Add":
-            return ()
-        others = [n for n in consumers[0].inputs if n != number]
-        shape = self.original[step.outputs[0]][0].shape
-        known = [
-            n
-            for n in others
-            if n in self.original
-            and self.student[n] is not self.original[n]
-            and self.original[n][0].shape == shape
-        ]
-        return known
+    def _blocks(self, kernel):
+        """A kernel (..., out) as blocks (groups, d, n)."""
+        flat = kernel.reshape(-1, self.groups, kernel.shape[-1] // self.groups)
+        return flat.swapaxes(0, 1)
+
+    def _merged(self, blocks):
+        """Blocks (groups, d, n) as a matrix (d, out)."""
+        return blocks.swapaxes(0, 1).reshape(blocks.shape[1], -1)
+
+
+def _times(gram, matrix):
+    """A gram (d, d), or the diagonal (d,) of one, times a matrix."""
+    return gram @ matrix if gram.ndim == 2 else gram[:, None] * matrix
 
 
 def _inverse(scale):
     """One over numbers, zero where that would be too large."""
     small = np.abs(scale) < 1e-3 * np.abs(scale).max(initial=0.0)
     return np.where(small, 0.0, 1 / np.where(small, 1.0, scale))
-
-
-def _along(vector, convolution, shape):
-    """A vector of channels as a tensor that multiplies those of images."""
-    axes = [1] * len(shape)
-    axes[convolution.channel_axis if len(shape) > 2 else -1] = -1
-    return vector.astype(np.float32).reshape(axes)

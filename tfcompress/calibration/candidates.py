@@ -1,17 +1,19 @@
 """Tables of candidates whose errors are those of the layers' outputs."""
 
+import dataclasses
+
 import numpy as np
 
 from tfcompress import decompositions
 from tfcompress.budget import Candidate, Candidates, layer_costs, model_costs
 from tfcompress.calibration import slices
 from tfcompress.calibration.metric import Metric
-from tfcompress.calibration.outputs import norm_behind, norm_scale
+from tfcompress.calibration.outputs import Behind
 from tfcompress.graph.dataflow import Dataflow
 from tfcompress.replacement import kernel_of
 
 # Shares of the parameters of a kernel whose ranks become candidates.
-SHARES = tuple(np.geomspace(0.04, 0.98, 28))
+SHARES = tuple(np.geomspace(0.04, 0.98, 16))
 
 
 def layer_metrics(flow, step, site, moments):
@@ -23,49 +25,88 @@ def layer_metrics(flow, step, site, moments):
         site: `Site` of the layer.
         moments: `Moments` of the layer.
     """
-    norm = norm_behind(flow, step, site.kernel[-1])
-    centre = norm is not None or step.operation.use_bias
-    gram, _ = moments.centred(centre)
-    weights = norm_scale(norm, site.kernel[-1]).reshape(len(gram), -1)
+    behind = Behind.of(flow, step, site.kernel[-1])
+    centre = behind.norm is not None or step.operation.use_bias
+    gram = moments.centred_gram(centre)
+    weights = behind.scale.reshape(len(gram), -1)
     return [Metric.of(g, w) for g, w in zip(gram, weights, strict=True)]
 
 
-def build(model, survey, moments, methods, paths, sweeps=1, progress=None):
-    """The candidates of layers, their errors in the mean square of outputs.
+def build(
+    model, survey, moments, methods, paths, known=None, found=None, sweeps=0
+):
+    """What candidates of each layer lose, in the mean square of its outputs.
 
     Args:
         model: functional or Sequential model.
         survey: its `Survey`.
         moments: dictionary from path to `Moments`.
         methods: names of decompositions.
-        paths: the layers that may be compressed; the others keep their form.
+        paths: the layers that may be compressed.
+        known: what an earlier call gave to `found`, by path; not done again.
+        found: called as `found(path, losses)` after each layer.
         sweeps: of weighted least squares for each candidate.
-        progress: called as `progress(path, done, total)` after each layer.
 
     Returns:
-        `(candidates, energies)`: `Candidates`, and a dictionary from path to
-        the mean square of the layer's outputs.
+        Dictionary from path to `Losses`.
     """
     flow = Dataflow.of(model)
     steps = {step.path: step for step in reversed(flow.steps)}
-    layers, energies = {}, {}
-    for done, (path, site) in enumerate(survey.sites.items(), start=1):
-        as_is = Candidate(None, 0.0, layer_costs(site))
-        layers[path] = (as_is,)
-        if path in paths:
-            step = steps[path]
-            metrics = layer_metrics(flow, step, site, moments[path])
-            blocks = _blocks(kernel_of(step.operation), site)
-            energies[path] = sum(
-                m.energy(b.reshape(-1, b.shape[-1]))
-                for m, b in zip(metrics, blocks, strict=True)
-            )
-            layers[path] += tuple(
-                _candidates(site, blocks, metrics, methods, sweeps)
-            )
-        if progress is not None:
-            progress(path, done, len(survey.sites))
-    return Candidates(model_costs(model), layers), energies
+    losses = dict(known or {})
+    for path in paths:
+        if path in losses:
+            continue
+        site, step = survey.sites[path], steps[path]
+        metrics = layer_metrics(flow, step, site, moments[path])
+        blocks = _blocks(kernel_of(step.operation), site)
+        energy = sum(
+            m.energy(b.reshape(-1, b.shape[-1]))
+            for m, b in zip(metrics, blocks, strict=True)
+        )
+        pairs = _losses(site, blocks, metrics, methods, sweeps)
+        losses[path] = Losses(energy, dict(pairs))
+        if found is not None:
+            found(path, losses[path])
+    return losses
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """What the candidates of a layer lose.
+
+    Attributes:
+        energy: mean square of the outputs of the layer.
+        errors: dictionary from `Decomposition` to mean square of the error.
+    """
+
+    energy: float
+    errors: dict
+
+
+def table(model, survey, losses, exponent=0.5, fingerprint=""):
+    """`Candidates` with errors that compare between layers.
+
+    The square of an error counts relative to energy^exponent: with exponent 0
+    layers of large activations are spared, with 1 all layers alike.
+
+    Args:
+        model: functional or Sequential model.
+        survey: its `Survey`.
+        losses: dictionary from path to `Losses`.
+        exponent: in [0, 1].
+        fingerprint: of the table.
+    """
+    layers = {}
+    for path, site in survey.sites.items():
+        layers[path] = [Candidate(None, 0.0, layer_costs(site))]
+        if path not in losses:
+            continue
+        unit = max(losses[path].energy, 1e-30) ** exponent
+        layers[path] += [
+            Candidate(d, max(error, 0.0) / unit, layer_costs(site, d))
+            for d, error in losses[path].errors.items()
+        ]
+    return Candidates(model_costs(model), layers, fingerprint)
 
 
 def _blocks(kernel, site):
@@ -76,26 +117,24 @@ def _blocks(kernel, site):
     return [np.ascontiguousarray(b) for b in np.moveaxis(blocks, 3, 0)]
 
 
-def _candidates(site, blocks, metrics, methods, sweeps):
+def _losses(site, blocks, metrics, methods, sweeps):
+    """Yields pairs of a `Decomposition` and its error."""
     classes = dict.fromkeys(
         decompositions.for_kernel(name, site.kernel_shape, dense=site.is_dense)
         for name in methods
     )
-    groups = site.convolution.groups
     for cls in classes:
-        found = slices.grid(cls, site.kernel_shape, groups, SHARES)
+        found = slices.grid(
+            cls, site.kernel_shape, site.convolution.groups, SHARES
+        )
         if not found:
             continue
-        ofgroups = [
-            slices.errors([single(d) for d in found], block, metric, sweeps)
+        singles = [
+            dataclasses.replace(d, kernel_shape=d.block_shape, groups=1)
+            for d in found
+        ]
+        by_group = [
+            slices.errors(singles, block, metric, sweeps)
             for block, metric in zip(blocks, metrics, strict=True)
         ]
-        for decomposition, *errors in zip(found, *ofgroups, strict=True):
-            yield Candidate(
-                decomposition, sum(errors), layer_costs(site, decomposition)
-            )
-
-
-def single(decomposition):
-    """The decomposition of the kernel of one group."""
-    return type(decomposition)(decomposition.block_shape, decomposition.ranks)
+        yield from zip(found, map(sum, zip(*by_group, strict=True)), strict=True)

@@ -1,9 +1,11 @@
 """Norms in which the error of a kernel is the error of its outputs."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
+import scipy.linalg
 
 # Of the mean eigenvalue: directions that the images hardly reach count little,
 # not nothing.
@@ -39,6 +41,16 @@ class Metric:
             return self.gram.reshape(-1, *[1] * (kernel.ndim - 1)) * kernel
         return np.tensordot(self.gram, kernel, 1)
 
+    def solve(self, matrix):
+        """The inverse of gram times an array (d, n)."""
+        if self.gram.ndim == 1:
+            return matrix / self.gram[:, None]
+        return scipy.linalg.cho_solve(self._cholesky, matrix)
+
+    @functools.cached_property
+    def _cholesky(self):
+        return scipy.linalg.cho_factor(self.gram)
+
     def energy(self, kernel):
         """The square of the norm of an array (d, n)."""
         weighted = kernel * self.weights
@@ -55,6 +67,17 @@ class Metric:
             Array (p, p), with p the product of the kept sizes.
         """
         return _marginal(self.gram, tuple(sizes), tuple(kept))
+
+    @functools.cached_property
+    def _known_roots(self):
+        return {}
+
+    def marginal_roots(self, sizes, kept):
+        """`roots` of `marginal`, computed once."""
+        key = tuple(sizes), tuple(kept)
+        if key not in self._known_roots:
+            self._known_roots[key] = roots(self.marginal(sizes, kept))
+        return self._known_roots[key]
 
     def output_marginal(self, sizes, kept):
         """As `marginal`, the root of the mean square of `weights`, (p,)."""

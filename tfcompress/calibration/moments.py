@@ -1,53 +1,76 @@
-"""First and second moments of a layer's inputs and outputs."""
+"""First and second moments of a layer's inputs, and of what it is to give."""
 
 import dataclasses
 
 import numpy as np
 
+# Of more inputs only the diagonal of the second moment is kept.
+LARGEST = 6000
+
 
 @dataclasses.dataclass
 class Moments:
-    """Sums over rows x of inputs and y of outputs, one set for each group.
+    """Sums over rows x of inputs and y of targets, one set for each group.
 
     Products are formed in float32, batch by batch, and added up in float64.
 
     Attributes:
         count: number of rows.
         inputs: sum of x, (groups, d).
-        outputs: sum of y, (groups, n).
-        gram: sum of x x^T, (groups, d, d).
+        gram: sum of x x^T, (groups, d, d), or of its diagonal, (groups, d).
+        targets: sum of y, (groups, n).
         cross: sum of x y^T, (groups, d, n).
     """
 
     count: int = 0
     inputs: np.ndarray | float = 0.0
-    outputs: np.ndarray | float = 0.0
     gram: np.ndarray | float = 0.0
+    targets: np.ndarray | float = 0.0
     cross: np.ndarray | float = 0.0
 
-    def add(self, x, y):
-        """Adds rows x (groups, rows, d) and y (groups, rows, n), float32."""
-        transposed = x.swapaxes(1, 2)
+    def add_inputs(self, x):
+        """Adds rows x, float32 (groups, rows, d)."""
         self.count += x.shape[1]
         self.inputs = self.inputs + x.sum(1, dtype=np.float64)
-        self.outputs = self.outputs + y.sum(1, dtype=np.float64)
-        self.gram = self.gram + (transposed @ x).astype(np.float64)
-        self.cross = self.cross + (transposed @ y).astype(np.float64)
+        if x.shape[2] > LARGEST:
+            product = np.square(x).sum(1)
+        else:
+            # One by one: of a matrix and its own transpose BLAS does half.
+            product = np.stack([rows.T @ rows for rows in x])
+        self.gram = self.gram + product.astype(np.float64)
 
-    def centred(self, centre=True):
-        """Means of the products, about the means of x and y or about zero.
+    def add_targets(self, x, y):
+        """Adds rows y (groups, rows, n), float32, that belong to rows x."""
+        self.targets = self.targets + y.sum(1, dtype=np.float64)
+        self.cross = self.cross + (x.swapaxes(1, 2) @ y).astype(np.float64)
 
-        Returns:
-            `(gram, cross)` of shapes (groups, d, d) and (groups, d, n).
-        """
-        gram, cross = self.gram / self.count, self.cross / self.count
-        if centre:
-            x, y = self.means
-            gram = gram - x[:, :, None] * x[:, None]
-            cross = cross - x[:, :, None] * y[:, None]
-        return gram, cross
+    def without_targets(self):
+        """The moments of x alone."""
+        return Moments(self.count, self.inputs, self.gram)
 
     @property
-    def means(self):
-        """Means of x, (groups, d), and of y, (groups, n)."""
-        return self.inputs / self.count, self.outputs / self.count
+    def mean(self):
+        """Mean of x, (groups, d)."""
+        return self.inputs / self.count
+
+    @property
+    def target_mean(self):
+        """Mean of y, (groups, n)."""
+        return self.targets / self.count
+
+    def centred_gram(self, centre=True):
+        """Covariance of x, or with `centre` False its second moment."""
+        gram = self.gram / self.count
+        if not centre:
+            return gram
+        mean = self.mean
+        if gram.ndim == 2:
+            return np.maximum(gram - np.square(mean), 0.0)
+        return gram - mean[:, :, None] * mean[:, None]
+
+    def centred_cross(self, centre=True):
+        """As `centred_gram`, of x and y."""
+        cross = self.cross / self.count
+        if not centre:
+            return cross
+        return cross - self.mean[:, :, None] * self.target_mean[:, None]

@@ -1,50 +1,103 @@
 """What is done with the output of a layer right behind it."""
 
+import dataclasses
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.graph.dataflow import Step
 
-def norm_behind(flow, step, channels):
-    """The batch normalization that alone takes the output of a step.
 
-    Args:
-        flow: `Dataflow`.
-        step: one of its steps, with one output.
-        channels: of this output.
+@dataclasses.dataclass(frozen=True)
+class Behind:
+    """The steps that follow a layer, as far as each alone takes its output.
 
-    Returns:
-        The `Step` of the batch normalization, or None. What it normalizes can
-        take up a bias of the layer before it.
+    An output y of the layer becomes u = scale y + offset + shortcut, with what
+    comes from batch normalization and from an addition, and then clip(u, low,
+    high), with what comes from a rectifier; whatever is not there changes
+    nothing.
+
+    Attributes:
+        norm: `Step` of the batch normalization; it can take up a bias of the
+            layer. None if there is none.
+        shortcuts: numbers of the tensors that are added.
+        scale, offset: float64 arrays (channels,).
+        low, high: what the rectifier clips at, infinite where it does not.
     """
-    number = step.outputs[0]
+
+    norm: Step | None
+    shortcuts: tuple
+    scale: np.ndarray
+    offset: np.ndarray
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, flow, step, channels):
+        """What is behind a step with one output of so many channels."""
+        own = _clip_of(getattr(step.operation, "activation", None))
+        plain = np.ones(channels), np.zeros(channels)
+        if own != _NONE or not _is_linear(step.operation):
+            return cls(None, (), *plain, *own)
+        norm, shortcuts, number = None, (), step.outputs[0]
+        following = _only_consumer(flow, number)
+        if following and _normalizes(following.operation, channels):
+            norm, number = following, following.outputs[0]
+            plain = _affine(norm.operation, channels)
+            following = _only_consumer(flow, number)
+        if following and type(following.operation).__name__ == "Add":
+            shortcuts = tuple(n for n in following.inputs if n != number)
+            following = _only_consumer(flow, following.outputs[0])
+        clip = _clip_of(following.operation) if following else _NONE
+        return cls(norm, shortcuts, *plain, *clip)
+
+
+_NONE = (-math.inf, math.inf)
+
+
+def _only_consumer(flow, number):
     consumers = flow.consumers.get(number, ())
-    if len(consumers) != 1 or number in flow.outputs:
-        return None
-    layer = consumers[0].operation
-    if not isinstance(layer, keras.layers.BatchNormalization):
-        return None
-    if layer.moving_mean.shape != (channels,):
-        return None
-    return consumers[0]
+    if len(consumers) == 1 and number not in flow.outputs:
+        return consumers[0]
+    return None
 
 
-def norm_scale(norm, channels):
-    """What batch normalization multiplies each channel with.
+def _is_linear(operation):
+    activation = getattr(operation, "activation", None)
+    return activation in (None, keras.activations.linear)
 
-    Args:
-        norm: its `Step`; None for ones.
-        channels: their number.
 
-    Returns:
-        Float64 array (channels,).
-    """
-    if norm is None:
-        return np.ones(channels)
-    layer = norm.operation
+def _normalizes(operation, channels):
+    return isinstance(
+        operation, keras.layers.BatchNormalization
+    ) and operation.moving_mean.shape == (channels,)
+
+
+def _affine(layer, channels):
     deviation = np.sqrt(as_array(layer.moving_variance) + layer.epsilon)
-    gamma = as_array(layer.gamma) if layer.scale else 1.0
-    return gamma / deviation
+    gamma = as_array(layer.gamma) if layer.scale else np.ones(channels)
+    beta = as_array(layer.beta) if layer.center else np.zeros(channels)
+    scale = gamma / deviation
+    return scale, beta - scale * as_array(layer.moving_mean)
+
+
+def _clip_of(operation):
+    """Where a rectifier clips; no clipping for everything else."""
+    if isinstance(operation, keras.layers.Activation):
+        operation = operation.activation
+    if isinstance(operation, keras.layers.ReLU):
+        if operation.negative_slope or operation.threshold:
+            return _NONE
+        top = operation.max_value
+        return 0.0, math.inf if top is None else float(top)
+    if operation is keras.activations.relu:
+        return 0.0, math.inf
+    if operation is keras.activations.relu6:
+        return 0.0, 6.0
+    name = type(operation).__name__
+    return {"Relu": (0.0, math.inf), "Relu6": (0.0, 6.0)}.get(name, _NONE)
 
 
 def as_array(weight):

@@ -8,55 +8,47 @@ from keras import ops
 
 @dataclasses.dataclass(frozen=True)
 class Patches:
-    """Input patches and outputs of a layer at some of its positions.
+    """Rows of numbers at some of the positions of a layer's output.
 
     Attributes:
         site: the `Site` of the layer.
-        limit: largest number of positions per image; chosen at random.
+        limit: largest number of positions per image, chosen at random.
     """
 
     site: object
     limit: int
 
-    def pairs(self, inputs, outputs, rng):
-        """Rows to regress on each other.
+    def positions(self, inputs, rng):
+        """Numbers of positions in the output for a batch of inputs."""
+        if self.site.is_dense:
+            count = int(np.prod(inputs.shape[1:-1], dtype=int))
+        else:
+            count = int(np.prod(self._output_size(self._image_size(inputs))))
+        if count <= self.limit:
+            return np.arange(count)
+        return np.sort(rng.choice(count, self.limit, replace=False))
+
+    def inputs(self, x, positions):
+        """The patches that the layer multiplies at these positions.
 
         Args:
-            inputs: tensor, what the layer is called on.
-            outputs: tensor, of the shape of what it gives.
-            rng: NumPy generator, for the positions.
+            x: tensor, what the layer is called on.
+            positions: from `positions`.
 
         Returns:
-            `(x, y)`: float32 arrays (groups, rows, h w c) and (groups, rows,
-            n), with the kernel's axes (h, w, c, n) of one group.
+            Float32 array (groups, rows, h w c), with the axes (h, w, c) of the
+            kernel of one group; rows are images times positions.
         """
-        x, y = (np.asarray(ops.convert_to_numpy(a)) for a in (inputs, outputs))
-        x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+        x = _array(x)
         if self.site.is_dense:
-            return self._dense_pairs(x, y, rng)
-        return self._conv_pairs(*map(self._as_images, (x, y)), rng)
-
-    def _dense_pairs(self, x, y, rng):
-        batch = len(x)
-        x, y = (a.reshape(batch, -1, a.shape[-1]) for a in (x, y))
-        chosen = self._choose(x.shape[1], rng)
-        x, y = (a[:, chosen].reshape(1, -1, a.shape[-1]) for a in (x, y))
-        return x, y
-
-    def _as_images(self, x):
-        """Channels last, and two image axes."""
-        if self.site.convolution.channel_axis == 1:
-            x = np.moveaxis(x, 1, -1)
-        return x[:, :, None] if x.ndim == 3 else x
-
-    def _conv_pairs(self, x, y, rng):
-        h, w, c, n = self.site.kernel_shape
+            x = x.reshape(len(x), -1, x.shape[-1])[:, positions]
+            return x.reshape(1, -1, x.shape[-1])
+        x = self._as_images(x)
+        h, w, c, _ = self.site.kernel_shape
         geometry = self.site.convolution
-        pads = geometry.pads(x.shape[1:3], (h, w))
-        x = np.pad(x, ((0, 0), *pads, (0, 0)))
-        rows, cols = np.divmod(
-            self._choose(y.shape[1] * y.shape[2], rng), y.shape[2]
-        )
+        size = x.shape[1:3]
+        rows, cols = np.divmod(positions, self._output_size(size)[1])
+        x = np.pad(x, ((0, 0), *geometry.pads(size, (h, w)), (0, 0)))
         (s, t), (d, e) = geometry.strides, geometry.dilation_rate
         patches = x[
             :,
@@ -65,13 +57,35 @@ class Patches:
         ]
         groups, count = geometry.groups, len(x) * len(rows)
         patches = patches.reshape(count, h * w, groups, c)
-        y = y[:, rows, cols].reshape(count, groups, n // groups)
-        return (
-            patches.transpose(2, 0, 1, 3).reshape(groups, count, h * w * c),
-            y.swapaxes(0, 1),
+        return patches.transpose(2, 0, 1, 3).reshape(groups, count, h * w * c)
+
+    def outputs(self, y, positions):
+        """A tensor of the shape of the output at these positions.
+
+        Returns:
+            Float32 array (rows, channels).
+        """
+        y = _array(y)
+        if not self.site.is_dense:
+            y = self._as_images(y)
+        y = y.reshape(len(y), -1, y.shape[-1])[:, positions]
+        return y.reshape(-1, y.shape[-1])
+
+    def _output_size(self, size):
+        return self.site.convolution.output_size(
+            size, self.site.kernel_shape[:2]
         )
 
-    def _choose(self, count, rng):
-        if count <= self.limit:
-            return np.arange(count)
-        return np.sort(rng.choice(count, self.limit, replace=False))
+    def _image_size(self, x):
+        size = self.site.convolution.spatial_shape(tuple(x.shape))
+        return size if len(x.shape) == 4 else (size[0], 1)
+
+    def _as_images(self, x):
+        """Channels last, and two image axes."""
+        if self.site.convolution.channel_axis == 1:
+            x = np.moveaxis(x, 1, -1)
+        return x[:, :, None] if x.ndim == 3 else x
+
+
+def _array(x):
+    return np.asarray(ops.convert_to_numpy(x)).astype(np.float32, copy=False)

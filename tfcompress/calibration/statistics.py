@@ -22,7 +22,7 @@ def collect(model, survey, batches, positions=64, progress=None):
         progress: called as `progress(done)` after each batch.
 
     Returns:
-        Dictionary from path to `Moments`, of inputs and outputs.
+        Dictionary from path to `Moments`.
     """
     flow = Dataflow.of(model)
     rng = np.random.default_rng(0)
@@ -34,8 +34,9 @@ def collect(model, survey, batches, positions=64, progress=None):
             step.call(step.operation, values)
             if step.path in found:
                 patches = Patches(survey.sites[step.path], positions)
-                pair = (values[n] for n in (*step.inputs, *step.outputs))
-                found[step.path].add(*patches.pairs(*pair, rng))
+                x = values[step.inputs[0]]
+                chosen = patches.positions(x, rng)
+                found[step.path].add_inputs(patches.inputs(x, chosen))
             for number in flow.last_uses.get(position, ()):
                 values.pop(number, None)
         if progress is not None:

@@ -24,7 +24,6 @@ import math
 import numpy as np
 
 from tfcompress import einsum
-from tfcompress.calibration.metric import roots
 from tfcompress.linalg.least_squares import solve_gram
 
 # Steps of conjugate gradients for one factor; they begin at its last value.
@@ -35,7 +34,9 @@ TOLERANCE = 1e-4
 _SMALL = 512
 
 
-def decompose(decomposition, kernel, metrics, sweeps=3, **options):
+def decompose(
+    decomposition, kernel, metrics, sweeps=3, start=None, **options
+):
     """Factors that approximate a kernel in the norm of its layer's outputs.
 
     Args:
@@ -43,6 +44,8 @@ def decompose(decomposition, kernel, metrics, sweeps=3, **options):
         kernel: NumPy array of `decomposition.kernel_shape`.
         metrics: one `Metric` for each group.
         sweeps: largest number of sweeps over the factors.
+        start: dictionary of factors to begin with, those of a kernel near by,
+            in place of a decomposition.
         **options: of `decomposition.decompose`.
 
     Returns:
@@ -54,10 +57,17 @@ def decompose(decomposition, kernel, metrics, sweeps=3, **options):
     block = dataclasses.replace(
         decomposition, kernel_shape=decomposition.block_shape, groups=1
     )
-    parts = [
-        decompose_block(block, blocks[..., g, :], metric, sweeps, **options)
-        for g, metric in enumerate(metrics)
-    ]
+    parts = []
+    for g, metric in enumerate(metrics):
+        given = blocks[..., g, :]
+        if start is None:
+            found = decompose_block(block, given, metric, sweeps, **options)
+        else:
+            own = start
+            if decomposition.groups > 1:
+                own = {name: values[g] for name, values in start.items()}
+            found = improve(block, given, metric, own, sweeps)
+        parts.append(found)
     if decomposition.groups == 1:
         return parts[0]
     return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
@@ -108,8 +118,9 @@ def _whitened(block, kernel, metric, options):
     for name, term in zip(block.factor_shapes, terms, strict=True):
         own = [x for x in inputs if x in term]
         if own:
-            gram = metric.marginal(in_sizes, [inputs.index(x) for x in own])
-            root, inverse = roots(gram)
+            root, inverse = metric.marginal_roots(
+                in_sizes, [inputs.index(x) for x in own]
+            )
             tensor = _apply(tensor, inputs + outputs, root, own)
             undo.setdefault(name, []).append((term, own, inverse))
         own = [x for x in outputs if x in term]
@@ -278,10 +289,8 @@ class Problem:
             bond_inverse = np.diag(1 / np.maximum(scale, 1e-9 * scale.max()))
         input_inverse = None
         if own:
-            _, root = roots(
-                self.metric.marginal(
-                    [sizes[x] for x in inputs], [inputs.index(x) for x in own]
-                )
+            _, root = self.metric.marginal_roots(
+                [sizes[x] for x in inputs], [inputs.index(x) for x in own]
             )
             input_inverse = root @ root
 

@@ -1,0 +1,97 @@
+"""Calibration images: from whatever a user has to a list of batches."""
+
+import numpy as np
+
+# Fewer say nothing of how inputs vary.
+LEAST = 8
+
+
+def gather(model, data, limit=1024, batch_size=64):
+    """The first images of some data, as batches of one size.
+
+    Args:
+        model: functional or Sequential model of one input.
+        data: images (count, ...) as an array; or batches of them, alone or as
+            the first of a tuple whose rest is ignored: a list, a generator, a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`.
+        limit: largest number of images that is taken.
+        batch_size: of the batches that are returned.
+
+    Returns:
+        List of float32 arrays (batch_size, ...), the last one perhaps smaller.
+
+    Raises:
+        TypeError: if the data is none of these, or the model has several
+            inputs.
+        ValueError: if there are no images, too few, of another shape than the
+            model takes, or with NaN or infinite values.
+    """
+    if len(model.inputs) != 1:
+        raise TypeError(
+            "Calibration needs a model of one input. Received: the model "
+            f"{model.name!r} of {len(model.inputs)}"
+        )
+    images, count = [], 0
+    for number, batch in enumerate(_batches(data)):
+        images.append(_checked(model, batch, number)[: limit - count])
+        count += len(images[-1])
+        if count >= limit:
+            break
+    if count < LEAST:
+        raise ValueError(
+            f"`data` must hold at least {LEAST} images, better some hundreds. "
+            f"Received: {count}"
+        )
+    images = np.concatenate(images)
+    return [
+        images[begin : begin + batch_size]
+        for begin in range(0, count, batch_size)
+    ]
+
+
+def _batches(data):
+    if data is None:
+        raise ValueError(
+            "`data` must be images, as an array or as batches. Received: None"
+        )
+    if isinstance(data, tuple) and len(data) == 2:
+        # Images and labels.
+        data = data[0]
+    if isinstance(data, np.ndarray) or (
+        hasattr(data, "shape") and hasattr(data, "__array__")
+    ):
+        return [data]
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        # A PyDataset must not be iterated over: it may have no end.
+        return (data[i] for i in range(len(data)))
+    try:
+        return iter(data)
+    except TypeError:
+        raise TypeError(
+            "`data` must be an array of images, a list, generator or dataset "
+            f"of batches. Received: {type(data)}"
+        ) from None
+
+
+def _checked(model, batch, number):
+    if isinstance(batch, tuple | list):
+        batch = batch[0]
+    images = np.asarray(batch)
+    shape = tuple(model.inputs[0].shape)
+    fits = images.ndim == len(shape) and all(
+        a is None or a == b
+        for a, b in zip(shape[1:], images.shape[1:], strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"`data` must hold images like the model's input {shape}. "
+            f"Received: the shape {images.shape} in batch {number}"
+        )
+    images = images.astype(np.float32)
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            "`data` must hold finite numbers. Received: NaN or infinity in "
+            f"image {np.flatnonzero(~finite)[0]} of batch {number}"
+        )
+    return images
