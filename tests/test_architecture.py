@@ -28,6 +28,7 @@ LEVELS = [
     # Plans, rewriting, statistics, reports: whatever is not named here.
     {None},
     {"calibration", "stages"},
+    {"compression", "frontier"},
     {"musco", "zoo"},
     {"datasets", "distribution", "export", "latency", "training"},
     {"cli"},

@@ -1,8 +1,10 @@
 """Neural-network compression by tensor decompositions, for Keras 3."""
 
+from tfcompress.budget import Budget
 from tfcompress.compression import compress
 from tfcompress.decompositions import methods
 from tfcompress.factorization import Factorization, decompose
+from tfcompress.frontier import Frontier, frontier
 from tfcompress.layers import (
     TensorizedConv1D,
     TensorizedConv2D,
@@ -27,11 +29,13 @@ from tfcompress.stats import ModelStats, model_stats
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "Compressor",
     "CompressorManual",
     "CompressorPR",
     "CompressorVBMF",
     "Factorization",
+    "Frontier",
     "ModelStats",
     "Plan",
     "Report",
@@ -40,6 +44,7 @@ __all__ = [
     "TensorizedDense",
     "compress",
     "decompose",
+    "frontier",
     "generate_model_compr_kwargs",
     "make_plan",
     "methods",

@@ -39,12 +39,15 @@ class Plan(collections.abc.MutableMapping):
 
     Attributes:
         totals, sites, skipped: the arguments.
+        remark: a sentence about how it was made, or None; a file does not
+            keep it.
     """
 
     def __init__(self, totals, sites, skipped=()):
         self.totals = totals
         self.sites = dict(sites)
         self.skipped = dict(skipped)
+        self.remark = None
         self._chosen = {}
 
     def __getitem__(self, path):

@@ -16,6 +16,11 @@ from tfcompress.replacement import kernel_of
 SHARES = tuple(np.geomspace(0.04, 0.98, 16))
 
 
+# How far the error of a layer is counted relative to its output's energy.
+EXPONENT = 0.5
+EXPONENTS = (0.5, 1.0, 0.0)
+
+
 def layer_metrics(flow, step, site, moments):
     """One `Metric` for each group of a layer: of its normalised outputs.
 
@@ -83,7 +88,7 @@ class Losses:
     errors: dict
 
 
-def table(model, survey, losses, exponent=0.5, fingerprint=""):
+def table(model, survey, losses, exponent=EXPONENT, fingerprint=""):
     """`Candidates` with errors that compare between layers.
 
     The square of an error counts relative to energy^exponent: with exponent 0
@@ -137,4 +142,6 @@ def _losses(site, blocks, metrics, methods, sweeps):
             slices.errors(singles, block, metric, sweeps)
             for block, metric in zip(blocks, metrics, strict=True)
         ]
-        yield from zip(found, map(sum, zip(*by_group, strict=True)), strict=True)
+        yield from zip(
+            found, map(sum, zip(*by_group, strict=True)), strict=True
+        )

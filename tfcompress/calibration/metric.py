@@ -49,7 +49,15 @@ class Metric:
 
     @functools.cached_property
     def _cholesky(self):
-        return scipy.linalg.cho_factor(self.gram)
+        # Rounding may have left negative eigenvalues, near zero.
+        shift = 1e-7 * np.trace(self.gram) / len(self.gram) + _TINY
+        gram = self.gram
+        while True:
+            try:
+                return scipy.linalg.cho_factor(gram)
+            except np.linalg.LinAlgError:
+                gram = self.gram + shift * np.eye(len(gram))
+                shift *= 10
 
     def energy(self, kernel):
         """The square of the norm of an array (d, n)."""

@@ -13,16 +13,21 @@ class Moments:
     """Sums over rows x of inputs and y of targets, one set for each group.
 
     Products are formed in float32, batch by batch, and added up in float64.
+    Rows are taken relative to an origin near their mean, since the variance of
+    what comes out of a rectifier or a pooling may be small beside its mean.
 
     Attributes:
         count: number of rows.
-        inputs: sum of x, (groups, d).
-        gram: sum of x x^T, (groups, d, d), or of its diagonal, (groups, d).
+        origin: (groups, d), float32, the mean of the first batch.
+        inputs: sum of x - origin, (groups, d).
+        gram: sum of (x - origin) (x - origin)^T, (groups, d, d), or of its
+            diagonal, (groups, d).
         targets: sum of y, (groups, n).
-        cross: sum of x y^T, (groups, d, n).
+        cross: sum of (x - origin) y^T, (groups, d, n).
     """
 
     count: int = 0
+    origin: np.ndarray | None = None
     inputs: np.ndarray | float = 0.0
     gram: np.ndarray | float = 0.0
     targets: np.ndarray | float = 0.0
@@ -30,6 +35,9 @@ class Moments:
 
     def add_inputs(self, x):
         """Adds rows x, float32 (groups, rows, d)."""
+        if self.origin is None:
+            self.origin = x.mean(1, dtype=np.float64).astype(np.float32)
+        x = x - self.origin[:, None]
         self.count += x.shape[1]
         self.inputs = self.inputs + x.sum(1, dtype=np.float64)
         if x.shape[2] > LARGEST:
@@ -41,16 +49,21 @@ class Moments:
 
     def add_targets(self, x, y):
         """Adds rows y (groups, rows, n), float32, that belong to rows x."""
+        x = x - self.origin[:, None]
         self.targets = self.targets + y.sum(1, dtype=np.float64)
         self.cross = self.cross + (x.swapaxes(1, 2) @ y).astype(np.float64)
 
     def without_targets(self):
         """The moments of x alone."""
-        return Moments(self.count, self.inputs, self.gram)
+        return Moments(self.count, self.origin, self.inputs, self.gram)
 
     @property
     def mean(self):
-        """Mean of x, (groups, d)."""
+        """Mean of x, float64 (groups, d)."""
+        return self.origin + self._offset
+
+    @property
+    def _offset(self):
         return self.inputs / self.count
 
     @property
@@ -61,16 +74,22 @@ class Moments:
     def centred_gram(self, centre=True):
         """Covariance of x, or with `centre` False its second moment."""
         gram = self.gram / self.count
-        if not centre:
-            return gram
-        mean = self.mean
+        offset, mean = self._offset, self.mean
         if gram.ndim == 2:
-            return np.maximum(gram - np.square(mean), 0.0)
-        return gram - mean[:, :, None] * mean[:, None]
+            variance = np.maximum(gram - np.square(offset), 0.0)
+            return variance if centre else variance + np.square(mean)
+        covariance = gram - _outer(offset, offset)
+        return covariance if centre else covariance + _outer(mean, mean)
 
     def centred_cross(self, centre=True):
         """As `centred_gram`, of x and y."""
-        cross = self.cross / self.count
-        if not centre:
-            return cross
-        return cross - self.mean[:, :, None] * self.target_mean[:, None]
+        covariance = self.cross / self.count - _outer(
+            self._offset, self.target_mean
+        )
+        if centre:
+            return covariance
+        return covariance + _outer(self.mean, self.target_mean)
+
+
+def _outer(a, b):
+    return a[:, :, None] * b[:, None]

@@ -51,7 +51,9 @@ def errors(decompositions, kernel, metric, sweeps=0):
     """
     cls = type(decompositions[0])
     block_shape = decompositions[0].block_shape
-    ranks = tuple(map(max, zip(*(d.ranks for d in decompositions), strict=True)))
+    ranks = tuple(
+        map(max, zip(*(d.ranks for d in decompositions), strict=True))
+    )
     largest = None
     if cls.nested and cls.clip_ranks(block_shape, ranks) == ranks:
         largest = dataclasses.replace(decompositions[0], ranks=ranks)

@@ -34,9 +34,7 @@ TOLERANCE = 1e-4
 _SMALL = 512
 
 
-def decompose(
-    decomposition, kernel, metrics, sweeps=3, start=None, **options
-):
+def decompose(decomposition, kernel, metrics, sweeps=3, start=None, **options):
     """Factors that approximate a kernel in the norm of its layer's outputs.
 
     Args:
@@ -297,8 +295,10 @@ class Problem:
         def solve(x):
             if bonds:
                 x = _apply(x, term, bond_inverse, bonds)
-            return x if input_inverse is None else _apply(
-                x, term, input_inverse, own
+            return (
+                x
+                if input_inverse is None
+                else _apply(x, term, input_inverse, own)
             )
 
         return solve

@@ -323,7 +323,9 @@ class Decomposition(abc.ABC):
         terms = dict(zip(self.factor_shapes, terms.split(","), strict=True))
         own = terms.pop(name)
         sizes = [self.factor_shapes[n] for n in terms]
-        letters = dict(zip("".join(terms.values()), itertools.chain(*sizes)))
+        letters = dict(
+            zip("".join(terms.values()), itertools.chain(*sizes), strict=True)
+        )
         letters.update(zip(own, self.factor_shapes[name], strict=True))
         kernel = kernel.reshape([letters[x] for x in output])
         plan = einsum.plan(

@@ -1,0 +1,225 @@
+"""Compresses a trained model to a budget, from images without labels.
+
+    python -m tfcompress.cli.compress model.keras out.keras --macs=0.5 \
+        --data=images.npy
+
+Methods and ranks of all layers are chosen together, the layers are fitted to
+what the original gives for the images. Beside out.keras the folder out gets
+plan.yaml, report.{txt,json,html}, the log, and in out/calibration what a run
+that is started again goes on with. Images are a .npy or .npz file as the model
+takes them, or a folder in the layout of --dataset, scaled by --normalization or
+--channel_means.
+"""
+
+import pathlib
+import time
+
+import numpy as np
+from absl import flags as absl_flags
+
+import tfcompress as tc
+from tfcompress import calibration, datasets
+from tfcompress.cli import flags, images, models, outcome, program, reports
+from tfcompress.cli.run_directory import RunDirectory
+from tfcompress.cli.session import Session
+from tfcompress.latency import LatencyTable, Runtime
+
+INPUT = absl_flags.DEFINE_string("input", None, "The trained model, .keras.")
+OUTPUT = absl_flags.DEFINE_string("output", None, "Where it goes, .keras.")
+BUDGETS = {
+    name: absl_flags.DEFINE_string(name, None, f"Budget: {what}.")
+    for name, what in {
+        "macs": "share of the multiply-adds to keep, or their number",
+        "params": "share of the parameters to keep, or their number",
+        "bytes": "share of the bytes of the weights to keep, or their number",
+        "latency": "share of the latency to keep, or such as '4 ms'",
+    }.items()
+}
+DATA = absl_flags.DEFINE_string(
+    "data", None, "Images: a .npy or .npz file, or a folder; see above."
+)
+METHODS = absl_flags.DEFINE_list(
+    "methods",
+    list(calibration.METHODS),
+    "Decompositions from which each layer has the best.",
+)
+IMAGES = absl_flags.DEFINE_integer(
+    "images", 1024, "Number of images that are used at most.", lower_bound=1
+)
+RUNTIME = absl_flags.DEFINE_string(
+    "runtime", "tf", "Where latency is measured: tf, xla or tflite."
+)
+RUNTIME_BATCH = absl_flags.DEFINE_integer(
+    "runtime_batch_size", 1, "Images per call there.", lower_bound=1
+)
+RUNTIME_THREADS = absl_flags.DEFINE_integer(
+    "runtime_threads", 2, "Threads there.", lower_bound=1
+)
+FASTER = absl_flags.DEFINE_bool(
+    "faster", False, "Replace only what gets smaller and, measured, not slower."
+)
+
+
+def run(session):
+    """Compresses; returns the results, at once if they are there already."""
+    budget = _budget()
+    source, place = _paths()
+    settings = {
+        "model": models.fingerprint(source),
+        "budget": {k: f.value for k, f in BUDGETS.items()},
+        "data": images.absolute(DATA.value),
+        "images": IMAGES.value,
+        "methods": METHODS.value,
+        "runtime": [
+            RUNTIME.value,
+            RUNTIME_BATCH.value,
+            RUNTIME_THREADS.value,
+            FASTER.value,
+        ],
+        "include": flags.INCLUDE.value,
+        "exclude": flags.EXCLUDE.value,
+    }
+    path = place.with_suffix("")
+    if _done(path, settings):
+        session.print(f"compress is done: {path}")
+    else:
+        model = models.load_keras(source)
+        data = _data(model)
+        outcome.make_way(session, place)
+        directory = session.open(path, settings, log="compress")
+        start = time.perf_counter()
+        compressed = tc.compress(
+            model,
+            METHODS.value,
+            budget=budget,
+            data=data,
+            images=IMAGES.value,
+            latency=_latency(budget, directory),
+            accept="faster" if FASTER.value else None,
+            include=flags.INCLUDE.value,
+            exclude=flags.EXCLUDE.value,
+            work=directory.file("calibration"),
+            progress=_progress(session),
+        )
+        plan = compressed.compression_plan
+        report = tc.report(model, compressed, plan=plan)
+        session.print(f"\n{report}")
+        if plan.remark:
+            session.print(plan.remark)
+        models.save(compressed, directory.file("model.keras"))
+        reports.write(directory, plan, report)
+        directory.finish(
+            {**report.totals, "seconds": time.perf_counter() - start}
+        )
+    outcome.publish(path / "model.keras", place)
+    session.print(f"results: {place}")
+
+
+def _done(path, settings):
+    looked = RunDirectory(path, settings, flags.OVERWRITE.value)
+    return looked.results is not None
+
+
+def _paths():
+    for flag, what in ((INPUT, "model"), (OUTPUT, "place of the result")):
+        if not flag.value:
+            raise ValueError(
+                f"the {what} is needed: python -m tfcompress.cli.compress "
+                "model.keras out.keras --macs=0.5 --data=images.npy"
+            )
+    source, place = pathlib.Path(INPUT.value), pathlib.Path(OUTPUT.value)
+    if not source.is_file():
+        raise ValueError(f"there is no model {source}; name a .keras file")
+    if place.suffix != ".keras":
+        raise ValueError(f"the result must be a .keras file. Received: {place}")
+    if source.resolve() == place.resolve():
+        raise ValueError(f"the result would overwrite the model {source}")
+    return source, place
+
+
+def _budget():
+    given = {k: _amount(f.value) for k, f in BUDGETS.items() if f.value}
+    return tc.Budget(**given)
+
+
+def _amount(text):
+    """A share as float, a count as int, anything else as it is."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _data(model):
+    if DATA.value is None:
+        raise ValueError(
+            "`--data` is needed: a .npy or .npz file of images as the model "
+            "takes them, or a folder in the layout of --dataset"
+        )
+    path = pathlib.Path(DATA.value)
+    if path.suffix in (".npy", ".npz"):
+        return _array(path)
+    if not path.is_dir():
+        raise ValueError(
+            f"`--data` must be a .npy or .npz file, or a folder. Received: "
+            f"{path}"
+        )
+    return _folder(path, model)
+
+
+def _array(path):
+    try:
+        found = np.load(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if isinstance(found, np.ndarray):
+        return found
+    names = [n for n in ("images", "x") if n in found] or found.files[:1]
+    return found[names[0]]
+
+
+def _folder(path, model):
+    """Batches of training images, as the flags say."""
+    source = datasets.get(flags.DATASET.value)(
+        str(path), normalization=images.normalization()
+    )
+    models.check_fits(model, INPUT.value, source)
+    size = min(64, source.num_examples("train"))
+    return (
+        (batch.numpy(), labels.numpy())
+        for batch, labels in source.train(size, 0, flags.SEED.value)
+    )
+
+
+def _latency(budget, directory):
+    if "latency" not in budget.resources and not FASTER.value:
+        return None
+    runtime = Runtime(
+        RUNTIME.value,
+        threads=RUNTIME_THREADS.value,
+        batch_size=RUNTIME_BATCH.value,
+    )
+    return LatencyTable(runtime, directory.file("latency.json"))
+
+
+def _progress(session):
+    """Prints what was done, with the seconds that it took."""
+    start = time.perf_counter()
+
+    def show(what, done, total):
+        nonlocal start
+        now = time.perf_counter()
+        session.print(f"  {done}/{total} {what} ({now - start:.1f} s)")
+        start = now
+
+    return show
+
+
+def main():
+    run(Session())
+
+
+if __name__ == "__main__":
+    program.run(main, positional=("input", "output"))
