@@ -45,7 +45,7 @@ def compress(
             `tf.data.Dataset`, a `keras.utils.PyDataset`), with labels or not.
         settings: `calibration.Settings` of the fit.
         images: largest number of images that is used.
-        latency: a `tfcompress.latency.LatencyTable` of the runtime that will
+        latency: a `tfcompress.latency.LatencyPlanner` of the runtime that will
             be used, for a budget of latency or `accept`.
         accept: `"faster"` compresses a layer only where it gets smaller and,
             measured, not slower.

@@ -26,7 +26,7 @@ class OneShot:
         include, exclude: which layers, see `make_plan`.
         limit: largest number of images.
         settings: `anchored.Settings`.
-        latency: a `tfcompress.latency.LatencyTable`, for budgets of latency
+        latency: a `tfcompress.latency.LatencyPlanner`, for budgets of latency
             and `accept`.
         accept: `"faster"` for replacements alone that are smaller and,
             measured, not slower; None for all.
@@ -58,7 +58,7 @@ class OneShot:
             )
         if accept is not None and latency is None:
             raise ValueError(
-                "`accept` needs `latency`, a `tfcompress.latency.LatencyTable` "
+                "`accept` needs `latency`, a `tfcompress.latency.LatencyPlanner` "
                 "of the runtime that will be used. Received: latency=None"
             )
         self.latency, self.accept = latency, accept
@@ -143,7 +143,7 @@ class OneShot:
         if "latency" in budget.resources:
             raise ValueError(
                 "A budget of latency needs `latency`, a "
-                "`tfcompress.latency.LatencyTable` of the runtime that will be "
+                "`tfcompress.latency.LatencyPlanner` of the runtime that will be "
                 "used. Received: latency=None"
             )
         _, allocation = allocate_finely(table, self.survey.sites, budget)

@@ -22,7 +22,7 @@ from tfcompress import calibration, datasets
 from tfcompress.cli import flags, images, models, outcome, program, reports
 from tfcompress.cli.run_directory import RunDirectory
 from tfcompress.cli.session import Session
-from tfcompress.latency import LatencyTable, Runtime
+from tfcompress.latency import LatencyPlanner, LatencyTable, Runtime
 
 INPUT = absl_flags.DEFINE_string("input", None, "The trained model, .keras.")
 OUTPUT = absl_flags.DEFINE_string("output", None, "Where it goes, .keras.")
@@ -87,19 +87,19 @@ def run(session):
         data = _data(model)
         outcome.make_way(session, place)
         directory = session.open(path, settings, log="compress")
-        start = time.perf_counter()
+        start, progress = time.perf_counter(), _progress(session)
         compressed = tc.compress(
             model,
             METHODS.value,
             budget=budget,
             data=data,
             images=IMAGES.value,
-            latency=_latency(budget, directory),
+            latency=_latency(budget, directory, progress),
             accept="faster" if FASTER.value else None,
             include=flags.INCLUDE.value,
             exclude=flags.EXCLUDE.value,
             work=directory.file("calibration"),
-            progress=_progress(session),
+            progress=progress,
         )
         plan = compressed.compression_plan
         report = tc.report(model, compressed, plan=plan)
@@ -193,7 +193,7 @@ def _folder(path, model):
     )
 
 
-def _latency(budget, directory):
+def _latency(budget, directory, progress):
     if "latency" not in budget.resources and not FASTER.value:
         return None
     runtime = Runtime(
@@ -201,7 +201,8 @@ def _latency(budget, directory):
         threads=RUNTIME_THREADS.value,
         batch_size=RUNTIME_BATCH.value,
     )
-    return LatencyTable(runtime, directory.file("latency.json"))
+    table = LatencyTable(runtime, directory.file("latency.json"))
+    return LatencyPlanner(table, progress=progress)
 
 
 def _progress(session):

@@ -18,6 +18,7 @@ from tfcompress.latency.networks import (
     measure_plan,
     with_random_factors,
 )
+from tfcompress.latency.planning import LatencyPlanner
 from tfcompress.latency.runtimes import ENGINES, Runtime, RuntimeMissingError
 from tfcompress.latency.sampling import Sampling, Timing
 from tfcompress.latency.table import LatencyTable
@@ -25,6 +26,7 @@ from tfcompress.latency.table import LatencyTable
 __all__ = [
     "ENGINES",
     "BusyMachineWarning",
+    "LatencyPlanner",
     "LatencyTable",
     "MeasuringError",
     "Met",
