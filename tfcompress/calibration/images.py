@@ -67,7 +67,7 @@ def _batches(data):
         data = [data]
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         # A PyDataset must not be iterated over: it may have no end.
-        data = (data[i] for i in range(len(data)))
+        data = map(data.__getitem__, range(len(data)))
     try:
         batches = iter(data)
     except TypeError:
@@ -105,7 +105,7 @@ def _checked(model, batch, number):
             f"Received: the shape {images.shape} in batch {number}"
         )
     images = images.astype(np.float32)
-    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    finite = np.isfinite(images).all(axis=tuple(range(1, images.ndim)))
     if not finite.all():
         raise ValueError(
             "`data` must hold finite numbers. Received: NaN or infinity in "

@@ -58,8 +58,8 @@ class OneShot:
             )
         if accept is not None and latency is None:
             raise ValueError(
-                "`accept` needs `latency`, a `tfcompress.latency.LatencyPlanner` "
-                "of the runtime that will be used. Received: latency=None"
+                "`accept` needs `latency`, a `latency.LatencyPlanner` of the "
+                "runtime that will be used. Received: latency=None"
             )
         self.latency, self.accept = latency, accept
         self.model = graph.as_functional(model)
@@ -143,8 +143,8 @@ class OneShot:
         if "latency" in budget.resources:
             raise ValueError(
                 "A budget of latency needs `latency`, a "
-                "`tfcompress.latency.LatencyPlanner` of the runtime that will be "
-                "used. Received: latency=None"
+                "`latency.LatencyPlanner` of the runtime that will be used. "
+                "Received: latency=None"
             )
         _, allocation = allocate_finely(table, self.survey.sites, budget)
         return self.plan_of(allocation)

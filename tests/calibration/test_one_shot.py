@@ -1,0 +1,269 @@
+"""Compression from images alone."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfcompress as tc
+from tfcompress import calibration, decompositions
+from tfcompress.calibration import candidates, one_shot, statistics
+from tfcompress.calibration.outputs import Behind
+from tfcompress.graph.dataflow import Dataflow
+
+
+def network():
+    """Every kind of layer that is fitted: with and without norm, grouped."""
+    inputs = keras.Input((10, 10, 3))
+    x = layers.Conv2D(12, 3, padding="same", activation="relu", name="stem")(
+        inputs
+    )
+    y = layers.Conv2D(12, 3, padding="same", use_bias=False, name="one")(x)
+    y = layers.ReLU(name="passed")(layers.BatchNormalization(name="norm")(y))
+    y = layers.Conv2D(12, 3, padding="same", use_bias=False, name="two")(y)
+    y = layers.BatchNormalization(name="norm_two")(y)
+    x = layers.ReLU(max_value=6.0, name="joined")(layers.Add()([x, y]))
+    x = layers.Conv2D(16, 3, strides=2, groups=2, name="grouped")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(6, name="head")(x), name="net")
+
+
+@pytest.fixture
+def model(rng):
+    made = network()
+    for name in ("norm", "norm_two"):
+        layer = made.get_layer(name)
+        layer.set_weights(
+            [np.exp(0.3 * rng.normal(size=12)), rng.normal(size=12)]
+            + [0.3 * rng.normal(size=12), np.exp(rng.normal(size=12))]
+        )
+    return made
+
+
+@pytest.fixture
+def x(rng):
+    """Smooth images: what makes the metric of inputs differ from ones."""
+    noise = rng.normal(size=(64, 10, 10, 3)).cumsum(1).cumsum(2)
+    return (noise / noise.std()).astype("float32")
+
+
+def outputs(model, x):
+    return keras.ops.convert_to_numpy(model(x, training=False))
+
+
+def error(model, compressed, x):
+    wanted = outputs(model, x)
+    return np.square(outputs(compressed, x) - wanted).mean() / wanted.var()
+
+
+@pytest.mark.parametrize("method", ["conv_svd", "cp", "dct", "svd", "tucker"])
+def test_fitted_layers_lose_less_than_kernels(method, model, x):
+    before = [w.copy() for w in model.get_weights()]
+    rate = 0.5
+    plain = tc.compress(model, method, rate)
+    fitted = tc.compress(model, method, rate, data=x)
+    assert error(model, fitted, x) < 0.7 * error(model, plain, x)
+    assert fitted.count_params() == plain.count_params()
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_each_part_of_the_fit_is_of_use(model, x):
+    plan = tc.make_plan(model, "svd", 0.3, exclude="head")
+
+    def lost(**settings):
+        fitted = tc.compress(
+            model, plan=plan, data=x, settings=calibration.Settings(**settings)
+        )
+        return error(model, fitted, x)
+
+    best = lost()
+    for name in ("sequential", "anchored", "data_aware"):
+        assert best < lost(**{name: False}), name
+
+
+def test_a_plan_for_nothing_changes_nothing(model, x):
+    plan = tc.make_plan(model, "svd", 0.5)
+    plan.clear()
+    with pytest.warns(UserWarning, match="No layer"):
+        same = tc.compress(model, plan=plan, data=x)
+    np.testing.assert_array_equal(outputs(model, x), outputs(same, x))
+
+
+def test_full_ranks_give_the_network_back(model, x):
+    site = tc.make_plan(model, "svd", 0.5).sites["one"]
+    cls = decompositions.get("svd")
+    full = cls(site.kernel_shape, cls.max_ranks(site.kernel_shape))
+    shot = calibration.OneShot(model, x)
+    found = shot.carry_out({"one": full})
+    assert error(model, found, x) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [{"macs": 0.5}, {"params": 0.6}, {"bytes": 0.6, "macs": 0.7}],
+    ids=str,
+)
+def test_budgets_are_met(budget, model, x):
+    compressed = tc.compress(model, budget=tc.Budget(**budget), data=x)
+    before, after = tc.model_stats(model), tc.model_stats(compressed)
+    kept = {
+        "macs": after.macs / before.macs,
+        "params": after.params / before.params,
+        "bytes": after.bytes / before.bytes,
+    }
+    for name, share in budget.items():
+        assert kept[name] <= share
+    assert error(model, compressed, x) < 0.5
+
+
+def test_what_is_behind_a_layer(model):
+    flow = Dataflow.of(model)
+    steps = {step.path: step for step in flow.steps}
+    one = Behind.of(flow, steps["one"], 12)
+    assert one.norm.path == "norm" and (one.low, one.high) == (0, np.inf)
+    two = Behind.of(flow, steps["two"], 12)
+    assert two.norm.path == "norm_two" and (two.low, two.high) == (0, 6)
+    assert two.shortcuts == steps["stem"].outputs
+    stem = Behind.of(flow, steps["stem"], 12)
+    assert stem.norm is None and stem.low == 0 and not stem.shortcuts
+    head = Behind.of(flow, steps["head"], 6)
+    assert (head.low, head.high) == (-np.inf, np.inf)
+
+
+def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):
+    folder = tmp_path / "work"
+    build = candidates.slices.errors
+    calls = []
+
+    def dying(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return build(*args, **kwargs)
+
+    monkeypatch.setattr(candidates.slices, "errors", dying)
+    budget = tc.Budget(macs=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        tc.compress(model, budget=budget, data=x, work=folder)
+    done = len(calls)
+    # The moments are there, and the layers that were done.
+    monkeypatch.setattr(statistics, "collect", None)
+    found = tc.compress(model, budget=budget, data=x, work=folder)
+    # Of five layers, one in two groups, the first three were known.
+    assert len(calls) - done == 3
+    # A new budget needs neither.
+    monkeypatch.setattr(candidates.slices, "errors", None)
+    other = tc.compress(model, budget=tc.Budget(macs=0.7), data=x, work=folder)
+    assert tc.model_stats(other).macs > tc.model_stats(found).macs
+    monkeypatch.undo()
+    alone = tc.compress(model, budget=budget, data=x)
+    np.testing.assert_allclose(
+        outputs(found, x), outputs(alone, x), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_the_work_of_others_is_not_taken(model, x, tmp_path):
+    folder = tmp_path / "work"
+    calibration.OneShot(model, x, work=folder)
+    with pytest.raises(ValueError, match="another model, other images"):
+        calibration.OneShot(model, 2 * x, work=folder)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years")
+    with pytest.raises(ValueError, match="holds other files"):
+        calibration.OneShot(model, x, work=tmp_path / "full")
+
+
+def test_labels_choose_between_plans(model, x, monkeypatch):
+    labels = outputs(model, x).argmax(-1)
+    asked = []
+
+    def evaluate(compressed):
+        asked.append(compressed)
+        return -len(asked)
+
+    budget = tc.Budget(macs=0.4)
+    first = tc.compress(model, budget=budget, data=x, evaluate=evaluate)
+    assert first is asked[0]
+    best = tc.compress(
+        model, budget=budget, data=(x, labels), evaluate="accuracy"
+    )
+    hits = [np.mean(outputs(m, x).argmax(-1) == labels) for m in (*asked, best)]
+    assert hits[-1] == pytest.approx(max(hits[:-1]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"budget": tc.Budget(macs=0.5)}, "`budget` needs `data`"),
+        ({"rate": 0.5, "work": "w"}, "`work` needs `data`"),
+        (
+            {"budget": tc.Budget(macs=0.5), "rate": 0.5, "data": 1},
+            "`budget` stands instead.*rate",
+        ),
+        (
+            {"budget": tc.Budget(latency=0.5), "data": "x"},
+            "budget of latency needs `latency`",
+        ),
+        (
+            {"budget": tc.Budget(macs=0.5), "data": "x", "accept": "faster"},
+            "`accept` needs `latency`",
+        ),
+        (
+            {"budget": tc.Budget(macs=0.5), "data": "x", "accept": "slow"},
+            '"faster" or None',
+        ),
+        (
+            {
+                "budget": tc.Budget(macs=0.5),
+                "data": "x",
+                "evaluate": "accuracy",
+            },
+            "needs labels",
+        ),
+        ({"budget": tc.Budget(macs=0.001), "data": "x"}, "smallest|least"),
+        (
+            {"method": "spd", "budget": tc.Budget(macs=0.5), "data": "x"},
+            "svd",
+        ),
+    ],
+    ids=[
+        *("no data", "work", "rate", "latency", "faster", "accept"),
+        *("labels", "impossible", "method"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, model, x):
+    if arguments.get("data") == "x":
+        arguments = {**arguments, "data": x}
+    with pytest.raises(ValueError, match=message):
+        tc.compress(model, **arguments)
+
+
+@pytest.mark.parametrize("share", [0, 2.0, -0.5, float("nan"), True, "half"])
+def test_shares_that_are_none(share):
+    with pytest.raises((TypeError, ValueError), match="macs"):
+        tc.Budget(macs=share)
+
+
+def test_the_frontier_goes_from_cheap_to_whole(model, x, tmp_path):
+    labels = outputs(model, x).argmax(-1)
+    found = tc.frontier(
+        model, (x, labels), points=4, evaluate="accuracy", methods="svd"
+    )
+    shares = found.shares()
+    assert shares == sorted(shares) and shares[-1] == 1
+    errors = [point.error for point in found.points]
+    assert errors == sorted(errors, reverse=True) and errors[-1] == 0
+    assert found.points[-1].accuracy == 1
+    some = found.apply(1)
+    assert tc.model_stats(some).macs == found.points[1].costs["macs"]
+    assert f"{100 * shares[1]:.1f} %" in str(found)
+    found.to_json(tmp_path / "frontier.json")
+    assert (tmp_path / "frontier.json").read_text().count("accuracy") == 4
+    pytest.importorskip("matplotlib")
+    found.plot(tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").stat().st_size > 5000
+
+
+def test_methods_has_what_is_compared():
+    assert set(one_shot.METHODS) <= set(tc.methods())
