@@ -100,7 +100,7 @@ def _spatial(site, rank):
     return cls(site.kernel_shape, cls.clip_ranks(site.kernel_shape, (rank,)))
 
 
-def _spatial_of_macs(site, share):
+def spatial_of_macs(site, share):
     """Spatial SVD with at most a share of the kernel's multiply-adds."""
     return _spatial(
         site, int(share * site.num_macs / site.macs(_spatial(site, 1)))
@@ -117,7 +117,7 @@ def plain_svd(network, target):
     """Spatial SVD of the kernels alone, at a uniform share."""
 
     def compress():
-        plan = uniform_plan(network, target, _spatial_of_macs)
+        plan = uniform_plan(network, target, spatial_of_macs)
         return tc.rewrite(network.model, plan)
 
     return network.rows("spatial SVD, uniform", target, compress)

@@ -68,17 +68,20 @@ class Row:
 def load_data(folder, count=None):
     """`Data` of a folder in CIFAR-10's binary layout, `count` test images."""
 
-    def normalized(images):
-        values = images.astype("float32") / 255 - np.float32(IMAGENET_MEANS)
-        return values / np.float32(IMAGENET_DEVIATIONS)
-
-    images, _ = cifar10.read(folder, "train")
+    images = normalized_training_images(folder, CALIBRATION_IMAGES)
     tests, labels = cifar10.read(folder, "test")
-    return Data(
-        normalized(images[:CALIBRATION_IMAGES]),
-        normalized(tests[:count]),
-        labels[:count],
-    )
+    return Data(images, _normalized(tests[:count]), labels[:count])
+
+
+def normalized_training_images(folder, count):
+    """The first training images, float32 (count, 32, 32, 3)."""
+    images, _ = cifar10.read(folder, "train")
+    return _normalized(images[:count])
+
+
+def _normalized(images):
+    values = images.astype("float32") / 255 - np.float32(IMAGENET_MEANS)
+    return values / np.float32(IMAGENET_DEVIATIONS)
 
 
 def accuracy(model, data):
