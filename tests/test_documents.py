@@ -29,6 +29,7 @@ def _network():
         "docs/three-phases.md",
         "docs/musco.md",
         "docs/networks.md",
+        "docs/budgets.md",
     ],
 )
 def test_the_python_runs(document, tmp_path, monkeypatch, rng, capsys):
