@@ -17,8 +17,9 @@ SHARES = tuple(np.geomspace(0.04, 0.98, 16))
 
 
 # How far the error of a layer is counted relative to its output's energy.
-EXPONENT = 0.5
-EXPONENTS = (0.5, 1.0, 0.0)
+# Measured on ResNets of 20 and 56 layers; 0.5 is nearly as good.
+EXPONENT = 0.3
+EXPONENTS = (EXPONENT, 1.0, 0.0)
 
 
 def layer_metrics(flow, step, site, moments):
