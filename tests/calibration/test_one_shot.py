@@ -11,6 +11,8 @@ from tfcompress.calibration import candidates, one_shot, statistics
 from tfcompress.calibration.outputs import Behind
 from tfcompress.graph.dataflow import Dataflow
 
+pytestmark = pytest.mark.grid
+
 
 def network():
     """Every kind of layer that is fitted: with and without norm, grouped."""
@@ -129,6 +131,18 @@ def test_what_is_behind_a_layer(model):
     assert stem.norm is None and stem.low == 0 and not stem.shortcuts
     head = Behind.of(flow, steps["head"], 6)
     assert (head.low, head.high) == (-np.inf, np.inf)
+
+
+def test_an_addition_of_unlike_shapes_is_no_shortcut():
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3, name="conv")(inputs)
+    pooled = layers.GlobalAveragePooling2D(keepdims=True)(x * 2.0)
+    y = layers.Conv2D(4, 1, name="last")(x)
+    model = keras.Model(inputs, layers.ReLU()(y + pooled))
+    flow = Dataflow.of(model)
+    step = next(step for step in flow.steps if step.path == "last")
+    behind = Behind.of(flow, step, 4)
+    assert not behind.shortcuts and np.isinf(behind.low)
 
 
 def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):

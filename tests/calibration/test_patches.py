@@ -10,6 +10,8 @@ from keras import layers
 from tfcompress.calibration.patches import Patches
 from tfcompress.planning import Survey
 
+pytestmark = pytest.mark.grid
+
 CASES = {
     "plain": (layers.Conv2D, (7, 6, 4), {"kernel_size": 3}),
     "same": (layers.Conv2D, (7, 6, 4), {"kernel_size": 3, "padding": "same"}),

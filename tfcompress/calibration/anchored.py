@@ -168,16 +168,16 @@ class _Fit:
         (given,) = step.inputs
         sequential = self.settings.sequential
         inputs = (self.student if sequential else self.original)[given]
-        shortcuts = [
-            n
-            for n in behind.shortcuts
-            if n in self.original and self.original[n][0].ndim > 1
-        ]
-        known = len(shortcuts) == len(behind.shortcuts)
+        known = all(n in self.original for n in behind.shortcuts)
+        shortcuts = behind.shortcuts if known else ()
+        student = self.student if sequential else self.original
+        rows = Rows(
+            *([], [], [], []),
+            known=known,
+            unchanged=student[given] is self.original[given]
+            and all(student[n] is self.original[n] for n in shortcuts),
+        )
         patches = Patches(site, self.settings.positions)
-        rows = Rows([], [], [], [], self.student[given] is self.original[given])
-        if sequential and self.settings.residual and not self._same(shortcuts):
-            rows.unchanged = False
         for i, x in enumerate(inputs):
             positions = patches.positions(x, self.rng)
             rows.inputs.append(patches.inputs(x, positions))
@@ -188,12 +188,14 @@ class _Fit:
             )
             for values, into in (
                 (self.original, rows.shortcuts),
-                (self.student, rows.new_shortcuts),
+                (student, rows.new_shortcuts),
             ):
-                parts = [
-                    patches.outputs(values[n][i], positions) for n in shortcuts
-                ]
-                into.append(sum(parts) if known and parts else None)
+                into.append(
+                    sum(
+                        patches.outputs(values[n][i], positions)
+                        for n in shortcuts
+                    )
+                )
         return rows
 
 
@@ -204,9 +206,10 @@ class Rows:
     Attributes:
         inputs: list of arrays (groups, rows, d), in the compressed network.
         originals: the same in the original one.
-        shortcuts: list of arrays (rows, n) that are added to the output, or
-            None, in the original network.
+        shortcuts: list of arrays (rows, n), or zeros, that are added to the
+            output in the original network.
         new_shortcuts: the same in the compressed one.
+        known: whether they are all that is added.
         unchanged: whether both networks give the same.
     """
 
@@ -214,6 +217,7 @@ class Rows:
     originals: list
     shortcuts: list
     new_shortcuts: list
+    known: bool
     unchanged: bool
 
 
@@ -262,7 +266,8 @@ class LayerFit:
         """
         goals = [self._goal(i) for i in range(len(self.rows.inputs))]
         found = self._least_squares(decomposition, goals)
-        if np.isinf([self.behind.low, self.behind.high]).all():
+        clips = np.isfinite([self.behind.low, self.behind.high]).any()
+        if not (clips and self.rows.known):
             return found
         for _ in range(self.settings.rounds):
             kernel, bias, factors = found
@@ -278,21 +283,17 @@ class LayerFit:
         anchored = self.settings.anchored
         x = (self.rows.originals if anchored else self.rows.inputs)[i]
         y = self._product(x, self.kernel) + self.bias.astype(np.float32)
-        shortcut = self.rows.shortcuts[i]
-        if shortcut is None or not (
-            self.settings.residual and self.settings.sequential
-        ):
+        if not self.settings.residual:
             return y
-        missing = shortcut - self.rows.new_shortcuts[i]
+        missing = self.rows.shortcuts[i] - self.rows.new_shortcuts[i]
         return y + missing * _inverse(self.behind.scale).astype(np.float32)
 
     def _passing(self, i, goal, kernel, bias):
         """The goal, where the rectifier clips it what is as good."""
         scale = self.behind.scale.astype(np.float32)
-        offset = self.behind.offset.astype(np.float32)
         bias = bias.astype(np.float32)
-        if self.rows.new_shortcuts[i] is not None:
-            offset = offset + self.rows.new_shortcuts[i]
+        offset = self.behind.offset.astype(np.float32)
+        offset = offset + self.rows.new_shortcuts[i]
         wanted = scale * goal + offset
         given = scale * (self._product(self.rows.inputs[i], kernel) + bias)
         given += offset

@@ -47,7 +47,7 @@ class Behind:
             norm, number = following, following.outputs[0]
             plain = _affine(norm.operation, channels)
             following = _only_consumer(flow, number)
-        if following and type(following.operation).__name__ == "Add":
+        if following and _adds_alike(flow, following):
             shortcuts = tuple(n for n in following.inputs if n != number)
             following = _only_consumer(flow, following.outputs[0])
         clip = _clip_of(following.operation) if following else _NONE
@@ -62,6 +62,12 @@ def _only_consumer(flow, number):
     if len(consumers) == 1 and number not in flow.outputs:
         return consumers[0]
     return None
+
+
+def _adds_alike(flow, step):
+    """Whether a step adds tensors of one shape."""
+    shapes = {flow.shapes[number] for number in step.inputs}
+    return type(step.operation).__name__ == "Add" and len(shapes) == 1
 
 
 def _is_linear(operation):

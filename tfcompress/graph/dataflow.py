@@ -68,11 +68,13 @@ class Dataflow:
             shortcut is there before the last layer of the branch around it.
         inputs: numbers of the tensors that the model is given.
         outputs: numbers of the tensors that it returns.
+        shapes: dictionary from number to the shape of a tensor.
     """
 
     steps: tuple
     inputs: tuple
     outputs: tuple
+    shapes: dict
 
     @classmethod
     def of(cls, model):
@@ -114,7 +116,8 @@ class Dataflow:
         inputs = tuple(number(x) for x in specs)
         found = run(model, specs, functools.partial(visit, ""))
         outputs = tuple(number(x) for x in keras.tree.flatten(found))
-        return cls(_ordered(steps, outputs), inputs, outputs)
+        shapes = {numbers[id(x)]: tuple(x.shape) for x in kept}
+        return cls(_ordered(steps, outputs), inputs, outputs, shapes)
 
     @functools.cached_property
     def consumers(self):
