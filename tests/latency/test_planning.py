@@ -1,0 +1,150 @@
+"""Plans under a latency budget, against a world whose times are known."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfcompress as tc
+from tfcompress import calibration
+from tfcompress.latency import LatencyPlanner, networks, planning
+
+# What everything but the layers takes, and a network of what its layers do.
+BASE, SHARE = 1e-4, 0.8
+
+
+class Table:
+    """Layers take a nanosecond per multiply-add, and two per call of one.
+
+    Ranks in steps of four: one more costs as much as the next three.
+    """
+
+    runtime = None
+
+    def __init__(self, penalty=0.0):
+        self.penalty = penalty
+
+    def layer_seconds(self, pairs, progress=None):
+        return [self.seconds(*pair) for pair in pairs]
+
+    def seconds(self, site, decomposition):
+        if decomposition is None:
+            return 1e-9 * site.num_macs
+        ranks = tuple(-(-r // 4) * 4 for r in decomposition.ranks)
+        steps = np.prod(ranks) / np.prod(decomposition.ranks)
+        return 1e-9 * site.macs(decomposition) * steps + self.penalty
+
+
+@pytest.fixture
+def model():
+    inputs = x = keras.Input((12, 12, 3))
+    for i in range(4):
+        x = layers.Conv2D(32, 3, activation="relu", name=f"conv{i}")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(10, name="head")(x))
+
+
+@pytest.fixture
+def images(rng):
+    return rng.normal(size=(16, 12, 12, 3)).astype("float32")
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Networks take `BASE` and `SHARE` of what the table says of layers."""
+
+    def network_seconds(table, sites, plan):
+        pairs = [(site, plan.get(path)) for path, site in sites.items()]
+        return BASE + SHARE * sum(table.layer_seconds(pairs))
+
+    made = types.SimpleNamespace(table=Table(), measured=[])
+
+    def measure(models, runtime, **options):
+        from tfcompress.planning import Survey
+
+        sites = Survey.of(models["before"]).sites
+        seconds = network_seconds(made.table, sites, {})
+        return {"before": types.SimpleNamespace(median=seconds)}
+
+    def measure_plan(model, plan, runtime, **options):
+        found = [network_seconds(made.table, plan.sites, p) for p in ({}, plan)]
+        made.measured.append(found[1] / found[0])
+        return [types.SimpleNamespace(median=x) for x in found]
+
+    monkeypatch.setattr(networks, "measure", measure)
+    monkeypatch.setattr(planning, "measure_plan", measure_plan)
+    return made
+
+
+def test_the_measured_network_keeps_the_limit(model, images, world):
+    planner = LatencyPlanner(world.table)
+    compressed = tc.compress(
+        model, budget=tc.Budget(latency=0.6), data=images, latency=planner
+    )
+    assert planner.met.is_met
+    assert 0.5 < planner.met.best.seconds / planner.met.limit <= 1
+    # The first prediction is wrong, since a network takes less than layers.
+    assert world.measured[-1] == pytest.approx(0.6, rel=0.1)
+    assert compressed.compression_plan == planner.met.best.plan
+
+
+def test_ranks_are_at_the_cliffs(model, images, world):
+    """No candidate of the table is larger and as fast as a chosen one."""
+    planner = LatencyPlanner(world.table)
+    shot = calibration.OneShot(model, images, latency=planner)
+    plan = shot.plan(tc.Budget(latency=0.7))
+    assert plan
+    for path, chosen in plan.items():
+        seconds = world.table.seconds(plan.sites[path], chosen)
+        for candidate in shot.losses[path].errors:
+            if candidate.ranks > chosen.ranks:
+                own = world.table.seconds(plan.sites[path], candidate)
+                assert own > 1.02 * seconds
+
+
+def test_with_latency_and_size_both_are_kept(model, images, world):
+    compressed = tc.compress(
+        model,
+        budget=tc.Budget(latency=0.9, params=0.4),
+        data=images,
+        latency=LatencyPlanner(world.table),
+    )
+    assert compressed.count_params() <= 0.4 * model.count_params()
+
+
+def test_faster_takes_nothing_that_is_slower(model, images, world):
+    # So slow is a second convolution that only large layers get faster.
+    world.table.penalty = 0.5e-3
+    planner = LatencyPlanner(world.table)
+    budget = tc.Budget(params=0.8)
+    anything = tc.compress(
+        model, budget=budget, data=images, latency=planner
+    ).compression_plan
+    sites = anything.sites
+
+    def slower(plan):
+        return [
+            path
+            for path, d in plan.items()
+            if world.table.seconds(sites[path], d)
+            > world.table.seconds(sites[path], None)
+        ]
+
+    faster = tc.compress(
+        model, budget=budget, data=images, latency=planner, accept="faster"
+    ).compression_plan
+    assert slower(anything) and not slower(faster)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_what_cannot_be_met_is_refused(share, model, images, world):
+    world.table.penalty = 0.3e-3
+    with pytest.raises(ValueError, match="latency|impossible"):
+        tc.compress(
+            model,
+            budget=tc.Budget(latency=share),
+            data=images,
+            latency=LatencyPlanner(world.table),
+        )
