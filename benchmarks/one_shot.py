@@ -179,7 +179,7 @@ def ablation(bench):
 
 def methods(bench):
     target = TARGETS[0]
-    for name in sorted(decompositions.REGISTRY):
+    for name in FLAGS.methods or sorted(decompositions.REGISTRY):
         budget = (
             tc.Budget(bytes=target) if name == "dct" else tc.Budget(macs=target)
         )
@@ -376,5 +376,6 @@ def main(_):
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     define_flags()
+    flags.DEFINE_list("methods", None, "Those of the part methods, or all.")
     flags.DEFINE_list("parts", list(PARTS), "Of " + ", ".join(PARTS) + ".")
     app.run(main)
