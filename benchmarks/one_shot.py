@@ -57,7 +57,6 @@ from one_shot_setting import (  # noqa: E402
 )
 
 FLAGS = flags.FLAGS
-TARGETS = (0.5, 0.25)
 PARTS = ("table", "ablation", "methods", "frontier", "training")
 TRAINING_IMAGES, EPOCHS = 5000, 5
 POINTS = 8
@@ -125,7 +124,7 @@ class Bench:
 
 def table(bench):
     network = bench.network
-    for target in TARGETS:
+    for target in map(float, FLAGS.targets):
         for label, peer in (
             ("spatial SVD", plain_svd),
             ("whitened SVD", best_recipe),
@@ -142,7 +141,7 @@ def table(bench):
 
 
 def ablation(bench):
-    for target in TARGETS:
+    for target in map(float, FLAGS.targets):
         budget = tc.Budget(macs=target)
 
         def fitted(plan=None, target=target, budget=budget, **settings):
@@ -178,7 +177,7 @@ def ablation(bench):
 
 
 def methods(bench):
-    target = TARGETS[0]
+    target = max(map(float, FLAGS.targets))
     for name in FLAGS.methods or sorted(decompositions.REGISTRY):
         budget = (
             tc.Budget(bytes=target) if name == "dct" else tc.Budget(macs=target)
@@ -245,7 +244,7 @@ def draw(points, path):
 
 
 def training(bench):
-    for target in TARGETS:
+    for target in map(float, FLAGS.targets):
         bench.add(
             "training",
             f"tfcompress, {EPOCHS} epochs without labels",
@@ -376,6 +375,7 @@ def main(_):
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     define_flags()
+    flags.DEFINE_list("targets", ["0.5", "0.25"], "Multiply-adds to keep.")
     flags.DEFINE_list("methods", None, "Those of the part methods, or all.")
     flags.DEFINE_list("parts", list(PARTS), "Of " + ", ".join(PARTS) + ".")
     app.run(main)
