@@ -56,7 +56,8 @@ def compress(
             there, and a new budget takes seconds.
         progress: called as `progress(what, done, total)`.
         **kwargs: `include` and `exclude`, and without a budget all that
-            `make_plan` takes.
+            `make_plan` takes. With a budget and neither of them the first
+            convolution is left alone.
 
     Returns:
         A model that is not compiled, see `rewrite`. `report(model, compressed)`

@@ -101,6 +101,12 @@ def test_full_ranks_give_the_network_back(model, x):
     assert error(model, found, x) < 1e-6
 
 
+def test_the_first_convolution_is_left_alone_by_default(model, x):
+    assert "stem" not in calibration.OneShot(model, x).paths
+    assert "stem" in calibration.OneShot(model, x, exclude=[]).paths
+    assert calibration.OneShot(model, x, include="stem").paths == ["stem"]
+
+
 @pytest.mark.parametrize(
     "budget",
     [{"macs": 0.5}, {"params": 0.6}, {"bytes": 0.6, "macs": 0.7}],
@@ -164,7 +170,7 @@ def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):
     # The moments are there, and the layers that were done.
     monkeypatch.setattr(statistics, "collect", None)
     found = tc.compress(model, budget=budget, data=x, work=folder)
-    # Of five layers, one in two groups, the first three were known.
+    # Of four layers, one in two groups, the first two were known.
     assert len(calls) - done == 3
     # A new budget needs neither.
     monkeypatch.setattr(candidates.slices, "errors", None)

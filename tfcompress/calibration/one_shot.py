@@ -9,7 +9,7 @@ from tfcompress.calibration import anchored, candidates, images, statistics
 from tfcompress.calibration.work import WorkFolder, fingerprint
 from tfcompress.planning import NOT_SELECTED, Survey
 from tfcompress.rewrite import rewrite
-from tfcompress.selection import select
+from tfcompress.selection import kinds, select
 
 # Those that make 3 x 3 and 1 x 1 convolutions cheaper at the least loss.
 METHODS = ("svd",)
@@ -23,7 +23,9 @@ class OneShot:
             input; not changed.
         data: calibration images, see `images.gather`; labels are not used.
         methods: names of decompositions, or one name.
-        include, exclude: which layers, see `make_plan`.
+        include, exclude: which layers, see `make_plan`. Where neither is
+            given, all but the first convolution: it takes little of the
+            network, and all layers see its error.
         limit: largest number of images.
         settings: `anchored.Settings`.
         latency: a `tfcompress.latency.LatencyPlanner`, for budgets of latency
@@ -68,7 +70,12 @@ class OneShot:
         methods = (methods,) if isinstance(methods, str) else tuple(methods)
         self.methods = [decompositions.resolve(name) for name in methods]
         self.survey = Survey.of(self.model)
-        selected = select(list(self.survey.layers.items()), include, exclude)
+        layers = list(self.survey.layers.items())
+        selected = select(layers, include, exclude)
+        if include is None and exclude is None:
+            selected -= {
+                p for p, own in kinds(layers).items() if "@stem" in own
+            }
         self.paths = [p for p in self.survey.sites if p in selected]
         self.batches, self.labels = images.gather(self.model, data, limit)
         mark = fingerprint(

@@ -97,7 +97,7 @@ def run(session):
             latency=_latency(budget, directory, progress),
             accept="faster" if FASTER.value else None,
             include=flags.INCLUDE.value,
-            exclude=flags.EXCLUDE.value,
+            exclude=_excluded(),
             work=directory.file("calibration"),
             progress=progress,
         )
@@ -140,6 +140,11 @@ def _paths():
 def _budget():
     given = {k: _amount(f.value) for k, f in BUDGETS.items() if f.value}
     return tc.Budget(**given)
+
+
+def _excluded():
+    given = flags.EXCLUDE.value
+    return [] if given == ["none"] else given
 
 
 def _amount(text):
