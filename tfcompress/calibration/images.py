@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfcompress.stages.batch_norm import check_finite
+
 # Fewer say nothing of how inputs vary.
 LEAST = 8
 
@@ -105,10 +107,5 @@ def _checked(model, batch, number):
             f"Received: the shape {images.shape} in batch {number}"
         )
     images = images.astype(np.float32)
-    finite = np.isfinite(images).all(axis=tuple(range(1, images.ndim)))
-    if not finite.all():
-        raise ValueError(
-            "`data` must hold finite numbers. Received: NaN or infinity in "
-            f"image {np.flatnonzero(~finite)[0]} of batch {number}"
-        )
+    check_finite("data", images, number)
     return images

@@ -87,7 +87,7 @@ def run(session):
         data = _data(model)
         outcome.make_way(session, place)
         directory = session.open(path, settings, log="compress")
-        start, progress = time.perf_counter(), _progress(session)
+        start, progress = time.perf_counter(), session.timed_progress()
         compressed = tc.compress(
             model,
             METHODS.value,
@@ -208,19 +208,6 @@ def _latency(budget, directory, progress):
     )
     table = LatencyTable(runtime, directory.file("latency.json"))
     return LatencyPlanner(table, progress=progress)
-
-
-def _progress(session):
-    """Prints what was done, with the seconds that it took."""
-    start = time.perf_counter()
-
-    def show(what, done, total):
-        nonlocal start
-        now = time.perf_counter()
-        session.print(f"  {done}/{total} {what} ({now - start:.1f} s)")
-        start = now
-
-    return show
 
 
 def main():

@@ -232,6 +232,18 @@ class Session:
             end = "\n" if done == total else ""
             print(f"\r  {done}/{total} {path:<60.60}", end=end, flush=True)
 
+    def timed_progress(self):
+        """A function (what, done, total) that prints what took how long."""
+        start = time.perf_counter()
+
+        def show(what, done, total):
+            nonlocal start
+            now = time.perf_counter()
+            self.print(f"  {done}/{total} {what} ({now - start:.1f} s)")
+            start = now
+
+        return show
+
     def print_metrics(self, metrics, what="test"):
         """Prints numbers by name in one line."""
         values = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())

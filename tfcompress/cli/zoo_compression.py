@@ -5,7 +5,6 @@ A run has a folder with its settings, plan, reports and results, and ends with a
 """
 
 import pathlib
-import time
 
 from absl import flags as absl_flags
 
@@ -137,7 +136,7 @@ def compress(
         directory = session.open(path, settings, log=name)
         session.print(f"{name}: compressing into {place}")
         compressed = tc.rewrite(
-            model, made, _progress(session), factorize=factorize
+            model, made, session.timed_progress(), factorize=factorize
         )
         report = tc.report(model, compressed, plan=made)
         text, results = describe(compressed, made, report)
@@ -169,16 +168,3 @@ def _write(directory, compressed, plan, report, text, results):
     models.save(compressed, file)
     reports.write(directory, plan, report, text)
     directory.finish({**results, "file_bytes": file.stat().st_size})
-
-
-def _progress(session):
-    """Prints each layer, with the seconds that it took."""
-    start = time.perf_counter()
-
-    def show(path, done, total):
-        nonlocal start
-        now = time.perf_counter()
-        session.print(f"  {done}/{total} {path} ({now - start:.1f} s)")
-        start = now
-
-    return show

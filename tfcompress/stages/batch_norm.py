@@ -154,13 +154,24 @@ def _images(model, batch, number):
             f"{shape}, one image at least. Received: shape {images.shape} as "
             f"batch {number}"
         )
+    check_finite("batches", images, number)
+    return images
+
+
+def check_finite(name, images, number):
+    """Raises a ValueError if an image of a batch is not finite.
+
+    Args:
+        name: of the argument, for the message.
+        images: array (batch, ...) of floating-point numbers.
+        number: of the batch.
+    """
     finite = np.isfinite(images).all(axis=tuple(range(1, images.ndim)))
     if not finite.all():
         raise ValueError(
-            "`batches` must hold finite numbers. Received: NaN or infinity in "
+            f"`{name}` must hold finite numbers. Received: NaN or infinity in "
             f"image {np.flatnonzero(~finite)[0]} of batch {number}"
         )
-    return images
 
 
 def _check_layers(layers):
