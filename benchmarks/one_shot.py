@@ -310,7 +310,7 @@ class Augmented(keras.utils.PyDataset):
 def page(results):
     parts = [
         "# Compression in one shot, from unlabelled images",
-        f"    {results['command']}",
+        "\n".join(f"    {text}" for text in results["commands"]),
         "1,024 training images without labels, accuracy on 10,000 test images "
         "(JPEG copies: look at points, which are against the network as it "
         "is). Multiply-adds are of all convolutions and dense layers. One set "
@@ -349,7 +349,10 @@ def main(_):
     results = (output and read_json(f"{output}.json")) or {
         "networks": {},
     }
-    results |= {"command": command(), "load_before": os.getloadavg()[0]}
+    results["load_before"] = os.getloadavg()[0]
+    commands = results.setdefault("commands", [])
+    if command() not in commands:
+        commands.append(command())
     data = load_data(FLAGS.data_dir)
 
     def save():
