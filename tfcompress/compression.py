@@ -74,7 +74,7 @@ def compress(
     if budget is not None:
         _check_alone("budget", {"plan": plan, **choices}, _SELECTION)
     if data is None:
-        _check_alone_without_data(
+        _check_needs_data(
             budget=budget,
             settings=settings,
             latency=latency,
@@ -117,7 +117,7 @@ def _check_alone(name, others, allowed):
         )
 
 
-def _check_alone_without_data(**given):
+def _check_needs_data(**given):
     for name, value in given.items():
         if value is not None:
             raise ValueError(

@@ -183,6 +183,38 @@ def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):
     )
 
 
+def test_known_losses_of_other_layers_are_left_out(model, x, tmp_path):
+    work = tmp_path / "work"
+    calibration.OneShot(model, x, include=["one", "two"], work=work).table()
+    table = calibration.OneShot(model, x, include="two", work=work).table()
+    sizes = {path: len(found) for path, found in table.layers.items()}
+    assert sizes.pop("two") > 1 and set(sizes.values()) == {1}
+
+
+def test_a_layer_without_bias_gets_none(x):
+    inputs = keras.Input((10, 10, 3))
+    y = layers.Conv2D(8, 3, use_bias=False, name="bare")(inputs)
+    y = layers.ReLU()(y)
+    y = layers.Conv2D(8, 3, use_bias=False, name="next")(y)
+    bare = keras.Model(inputs, layers.ReLU()(y))
+    plan = tc.make_plan(bare, "svd", 0.5)
+    plain = tc.compress(bare, plan=plan)
+    fitted = tc.compress(bare, plan=plan, data=x)
+    assert fitted.count_params() == plain.count_params()
+    assert error(bare, fitted, x) < 0.7 * error(bare, plain, x)
+
+
+def test_the_norm_of_a_shared_layer_takes_up_no_bias():
+    inputs = keras.Input((6, 6, 3))
+    shared = layers.Conv2D(4, 3, use_bias=False, name="shared")
+    ends = [
+        layers.BatchNormalization()(shared(x)) for x in (inputs, inputs * 2.0)
+    ]
+    flow = Dataflow.of(keras.Model(inputs, ends))
+    step = next(step for step in flow.steps if step.path == "shared")
+    assert Behind.of(flow, step, 4).norm is None
+
+
 def test_the_work_of_others_is_not_taken(model, x, tmp_path):
     folder = tmp_path / "work"
     calibration.OneShot(model, x, work=folder)

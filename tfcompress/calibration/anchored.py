@@ -318,9 +318,11 @@ class LayerFit:
         if decomposition is not None:
             factors = self._factors(decomposition, kernel, factors)
             kernel = self._blocks(decomposition.reconstruct(factors))
-        bias = moments.target_mean - np.einsum(
-            "gd,gdn->gn", moments.mean, kernel
-        )
+        bias = np.zeros(moments.target_mean.shape)
+        if self.centre:
+            bias = moments.target_mean - np.einsum(
+                "gd,gdn->gn", moments.mean, kernel
+            )
         return self._merged(kernel), bias.reshape(-1), factors
 
     def _factors(self, decomposition, kernel, start):

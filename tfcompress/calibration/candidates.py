@@ -38,9 +38,7 @@ def layer_metrics(flow, step, site, moments):
     return [Metric.of(g, w) for g, w in zip(gram, weights, strict=True)]
 
 
-def build(
-    model, survey, moments, methods, paths, known=None, found=None, sweeps=0
-):
+def build(model, survey, moments, methods, paths, known=None, found=None):
     """What candidates of each layer lose, in the mean square of its outputs.
 
     Args:
@@ -51,14 +49,14 @@ def build(
         paths: the layers that may be compressed.
         known: what an earlier call gave to `found`, by path; not done again.
         found: called as `found(path, losses)` after each layer.
-        sweeps: of weighted least squares for each candidate.
 
     Returns:
         Dictionary from path to `Losses`.
     """
     flow = Dataflow.of(model)
     steps = {step.path: step for step in reversed(flow.steps)}
-    losses = dict(known or {})
+    # What is known may be of other layers too.
+    losses = {path: known[path] for path in paths if path in (known or {})}
     for path in paths:
         if path in losses:
             continue
@@ -69,7 +67,7 @@ def build(
             m.energy(b.reshape(-1, b.shape[-1]))
             for m, b in zip(metrics, blocks, strict=True)
         )
-        pairs = _losses(site, blocks, metrics, methods, sweeps)
+        pairs = _losses(site, blocks, metrics, methods)
         losses[path] = Losses(energy, dict(pairs))
         if found is not None:
             found(path, losses[path])
@@ -123,7 +121,7 @@ def _blocks(kernel, site):
     return [np.ascontiguousarray(b) for b in np.moveaxis(blocks, 3, 0)]
 
 
-def _losses(site, blocks, metrics, methods, sweeps):
+def _losses(site, blocks, metrics, methods):
     """Yields pairs of a `Decomposition` and its error."""
     classes = dict.fromkeys(
         decompositions.for_kernel(name, site.kernel_shape, dense=site.is_dense)
@@ -140,7 +138,7 @@ def _losses(site, blocks, metrics, methods, sweeps):
             for d in found
         ]
         by_group = [
-            slices.errors(singles, block, metric, sweeps)
+            slices.errors(singles, block, metric)
             for block, metric in zip(blocks, metrics, strict=True)
         ]
         yield from zip(

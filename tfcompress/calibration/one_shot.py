@@ -21,7 +21,8 @@ class OneShot:
     Args:
         model: a built functional, Sequential or subclassed Keras model of one
             input; not changed.
-        data: calibration images, see `images.gather`; labels are not used.
+        data: calibration images, see `images.gather`; labels are used by
+            `accuracy` alone.
         methods: names of decompositions, or one name.
         include, exclude: which layers, see `make_plan`. Where neither is
             given, all but the first convolution: it takes little of the
@@ -108,7 +109,7 @@ class OneShot:
         """Dictionary from path to `Losses` of the candidates."""
         if self._losses is None:
             known = self._work.losses()
-            done = len(known)
+            done = len(known.keys() & set(self.paths))
 
             def found(path, losses):
                 nonlocal done
@@ -145,9 +146,10 @@ class OneShot:
             ValueError: if the budget is impossible; it names the smallest one.
         """
         table = self.table(exponent)
-        if self.latency is not None:
+        timed = "latency" in budget.resources
+        if self.accept or (timed and self.latency is not None):
             return self.latency.plan(self, table, budget, self.accept)
-        if "latency" in budget.resources:
+        if timed:
             raise ValueError(
                 "A budget of latency needs `latency`, a "
                 "`latency.LatencyPlanner` of the runtime that will be used. "

@@ -43,7 +43,9 @@ class Behind:
             return cls(None, (), *plain, *own)
         norm, shortcuts, number = None, (), step.outputs[0]
         following = _only_consumer(flow, number)
-        if following and _normalizes(following.operation, channels):
+        # What is called several times could take up the bias of one call only.
+        once = flow.count(step.path) == 1
+        if following and once and _normalizes(flow, following, channels):
             norm, number = following, following.outputs[0]
             plain = _affine(norm.operation, channels)
             following = _only_consumer(flow, number)
@@ -75,10 +77,13 @@ def _is_linear(operation):
     return activation in (None, keras.activations.linear)
 
 
-def _normalizes(operation, channels):
-    return isinstance(
-        operation, keras.layers.BatchNormalization
-    ) and operation.moving_mean.shape == (channels,)
+def _normalizes(flow, step, channels):
+    layer = step.operation
+    return (
+        isinstance(layer, keras.layers.BatchNormalization)
+        and layer.moving_mean.shape == (channels,)
+        and flow.count(step.path) == 1
+    )
 
 
 def _affine(layer, channels):

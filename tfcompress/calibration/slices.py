@@ -37,14 +37,13 @@ def grid(cls, kernel_shape, groups, shares):
     return found
 
 
-def errors(decompositions, kernel, metric, sweeps=0):
+def errors(decompositions, kernel, metric):
     """What each of some decompositions of one kernel loses.
 
     Args:
         decompositions: list of `Decomposition` of one class and one group.
         kernel: NumPy array of their `kernel_shape`.
         metric: `Metric`.
-        sweeps: of weighted least squares, for each of them.
 
     Returns:
         List of the squares of the errors in the metric.
@@ -61,17 +60,17 @@ def errors(decompositions, kernel, metric, sweeps=0):
     found = []
     for block in decompositions:
         if largest is None:
-            parts = weighted.decompose_block(block, kernel, metric, sweeps)
+            parts = weighted.decompose_block(block, kernel, metric, 0)
         else:
             parts = weighted.improve(
-                block, kernel, metric, _cut(largest, factors, block), sweeps
+                block, kernel, metric, _cut(factors, block), 0
             )
         problem = weighted.Problem(block, kernel, metric)
         found.append(problem.error(parts))
     return found
 
 
-def _cut(largest, factors, block):
+def _cut(factors, block):
     """The leading part of factors, as a start for smaller ranks."""
     return {
         name: factors[name][tuple(slice(n) for n in shape)]

@@ -187,17 +187,15 @@ class Problem:
 
     def _improved(self, factors, name):
         factors = {
-            key: np.asarray(x, np.float64) if key in self._trained else x
+            key: np.asarray(x, np.float64)
+            if key in self.block.factor_shapes
+            else x
             for key, x in factors.items()
         }
         trial = {**factors, name: self._solve(factors, name)}
         if not np.isfinite(trial[name]).all():
             return factors
         return min((factors, trial), key=self.error)
-
-    @property
-    def _trained(self):
-        return self.block.factor_shapes
 
     def _solve(self, factors, name):
         if self._by_columns(name):

@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import numpy as np
+from keras import ops
 
 from tfcompress import decompositions, files
 from tfcompress.calibration.candidates import Losses
@@ -23,9 +24,7 @@ def fingerprint(model, batches, settings):
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update(json.dumps(model.get_config(), default=str).encode())
     for weight in model.weights:
-        array = np.asarray(
-            weight.numpy() if hasattr(weight, "numpy") else weight
-        )
+        array = ops.convert_to_numpy(weight)
         digest.update(np.ascontiguousarray(array).tobytes())
     for batch in batches:
         digest.update(np.ascontiguousarray(batch).tobytes())

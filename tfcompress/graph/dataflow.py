@@ -119,6 +119,10 @@ class Dataflow:
         shapes = {numbers[id(x)]: tuple(x.shape) for x in kept}
         return cls(_ordered(steps, outputs), inputs, outputs, shapes)
 
+    def count(self, path):
+        """How often the layer of a path is called."""
+        return sum(step.path == path for step in self.steps)
+
     @functools.cached_property
     def consumers(self):
         """Dictionary from the number of a tensor to the steps it goes to."""
