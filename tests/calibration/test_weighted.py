@@ -18,10 +18,11 @@ def gram(rng, size):
     return mixing @ mixing.T / size
 
 
-def metric(rng, shape, weights=True):
+def metric(rng, shape):
     height, width, inputs, outputs = shape
-    scales = np.exp(rng.normal(size=outputs)) if weights else np.ones(outputs)
-    return Metric.of(gram(rng, height * width * inputs), scales)
+    return Metric.of(
+        gram(rng, height * width * inputs), gram(rng, outputs) + np.eye(outputs)
+    )
 
 
 def at_rate(method, shape, rate, groups=1):
@@ -83,9 +84,11 @@ def test_the_closed_form_is_the_optimum(method, shape, rng):
     kernel, norm = rng.normal(size=shape), metric(rng, shape)
     decomposition = at_rate(method, shape, 0.5)
     problem = Problem(decomposition, kernel, norm)
-    values, vectors = np.linalg.eigh(norm.gram)
-    root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-    whitened = root @ kernel.reshape(-1, shape[3]) * norm.weights
+    roots = [
+        np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+        for values, vectors in map(np.linalg.eigh, (norm.gram, norm.outputs))
+    ]
+    whitened = roots[0] @ kernel.reshape(-1, shape[3]) @ roots[1].T
     tail = np.linalg.svd(whitened, compute_uv=False)[decomposition.ranks[0] :]
     found = problem.error(decompose(decomposition, kernel, [norm], sweeps=0))
     assert found == pytest.approx(np.square(tail).sum(), rel=1e-3)
@@ -96,13 +99,16 @@ def test_a_diagonal_metric_is_one_too(method, rng):
     shape = (3, 3, 6, 8)
     kernel = rng.normal(size=shape)
     diagonal = np.exp(2 * rng.normal(size=54))
-    weights = np.exp(rng.normal(size=8))
+    outputs = np.exp(2 * rng.normal(size=8))
     decomposition = at_rate(method, shape, 0.4)
     found = [
         decomposition.reconstruct(
-            decompose(decomposition, kernel, [Metric.of(g, weights)])
+            decompose(decomposition, kernel, [Metric.of(g, o)])
         )
-        for g in (diagonal, np.diag(diagonal))
+        for g, o in (
+            (diagonal, outputs),
+            (np.diag(diagonal), np.diag(outputs)),
+        )
     ]
     scale = np.abs(kernel).max()
     np.testing.assert_allclose(*found, atol=1e-3 * scale)

@@ -32,7 +32,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress import graph
-from tfcompress.calibration import weighted
+from tfcompress.calibration import downstream, weighted
 from tfcompress.calibration.metric import Metric
 from tfcompress.calibration.moments import Moments
 from tfcompress.calibration.outputs import Behind, as_array
@@ -58,6 +58,8 @@ class Settings:
             inputs, instead of what the original network gave.
         residual: False leaves the shortcut out of the target.
         refit: False leaves layers alone that are not compressed.
+        downstream: False takes the plain mean square of the outputs, instead
+            of what the layers behind make of an error (`downstream`).
     """
 
     positions: int = 64
@@ -69,6 +71,7 @@ class Settings:
     anchored: bool = True
     residual: bool = True
     refit: bool = True
+    downstream: bool = True
 
 
 def fit(model, student, survey, batches, settings=None, progress=None):
@@ -93,6 +96,9 @@ class _Fit:
         self.layers = dict(graph.walk(student))
         self.changed = set()
         self.rng = np.random.default_rng(0)
+        self.matrices = {}
+        if self.settings.downstream:
+            self.matrices = downstream.matrices(model, batches[0])
         inputs = [
             [ops.convert_to_tensor(b, x.dtype) for b in batches]
             for x in model.inputs
@@ -148,7 +154,14 @@ class _Fit:
             not self.settings.refit or rows.unchanged
         ):
             return
-        fitted = LayerFit(step.operation, site, behind, rows, self.settings)
+        fitted = LayerFit(
+            step.operation,
+            site,
+            behind,
+            rows,
+            self.settings,
+            self.matrices.get(step.path),
+        )
         kernel, bias, factors = fitted.solve(decomposition)
         if decomposition is None:
             layer.kernel.assign(kernel.reshape(layer.kernel.shape))
@@ -230,9 +243,11 @@ class LayerFit:
         behind: `Behind` of it.
         rows: `Rows`.
         settings: `Settings`.
+        matrix: of the layer's output, from `downstream.matrices`; None for
+            the plain mean square.
     """
 
-    def __init__(self, layer, site, behind, rows, settings):
+    def __init__(self, layer, site, behind, rows, settings, matrix=None):
         self.settings = settings
         self.behind = behind
         self.rows = rows
@@ -247,11 +262,11 @@ class LayerFit:
         self.moments = Moments()
         for x in rows.inputs:
             self.moments.add_inputs(x)
-        weights = behind.scale.reshape(self.groups, -1)
+        outputs = downstream.output_metric(behind.scale, matrix, self.groups)
         self.gram = self.moments.centred_gram(self.centre)
         self.metrics = [
-            Metric.of(g, w, settings.ridge)
-            for g, w in zip(self.gram, weights, strict=True)
+            Metric.of(g, o, settings.ridge)
+            for g, o in zip(self.gram, outputs, strict=True)
         ]
 
     def solve(self, decomposition):

@@ -14,32 +14,42 @@ RIDGE = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """The norm ||E||^2 = sum_n weight_n^2 E_n^T gram E_n of kernels (d, n).
+    """The norm ||E||^2 = trace(outputs E^T gram E) of kernels E (d, n).
 
     With the second moment of a layer's input patches as `gram` that is the
-    mean square of the outputs that an error E of the kernel gives.
+    mean square of the outputs that an error E of the kernel gives, weighed by
+    `outputs`.
 
     Attributes:
         gram: symmetric array (d, d), or (d,) for a diagonal one.
-        weights: of the outputs, (n,).
+        outputs: symmetric array (n, n), or (n,) for a diagonal one.
     """
 
     gram: np.ndarray
-    weights: np.ndarray
+    outputs: np.ndarray
 
     @classmethod
-    def of(cls, gram, weights, ridge=RIDGE):
-        """The metric with `ridge` times the mean eigenvalue added."""
+    def of(cls, gram, outputs, ridge=RIDGE):
+        """The metric with `ridge` times the mean eigenvalue added to `gram`."""
         if gram.ndim == 1:
-            return cls(gram + ridge * gram.mean() + _TINY, weights)
+            return cls(gram + ridge * gram.mean() + _TINY, outputs)
         shift = ridge * np.trace(gram) / len(gram) + _TINY
-        return cls(gram + shift * np.eye(len(gram)), weights)
+        return cls(gram + shift * np.eye(len(gram)), outputs)
 
     def product(self, kernel):
         """gram @ kernel for an array (d, ...)."""
         if self.gram.ndim == 1:
             return self.gram.reshape(-1, *[1] * (kernel.ndim - 1)) * kernel
         return np.tensordot(self.gram, kernel, 1)
+
+    def gradient(self, kernel):
+        """gram @ kernel @ outputs for an array (d, n)."""
+        product = self.product(kernel)
+        return (
+            product * self.outputs
+            if self.outputs.ndim == 1
+            else (product @ self.outputs)
+        )
 
     def solve(self, matrix):
         """The inverse of gram times an array (d, n)."""
@@ -61,8 +71,7 @@ class Metric:
 
     def energy(self, kernel):
         """The square of the norm of an array (d, n)."""
-        weighted = kernel * self.weights
-        return float(np.vdot(weighted, self.product(weighted)))
+        return float(np.vdot(kernel, self.gradient(kernel)))
 
     def marginal(self, sizes, kept):
         """The gram of some modes, the mean over the others.
@@ -76,22 +85,23 @@ class Metric:
         """
         return _marginal(self.gram, tuple(sizes), tuple(kept))
 
+    def marginal_roots(self, sizes, kept):
+        """`roots` of `marginal`, computed once."""
+        return self._roots_of(self.gram, sizes, kept)
+
+    def output_roots(self, sizes, kept):
+        """As `marginal_roots`, of the modes that n is the product of."""
+        return self._roots_of(self.outputs, sizes, kept)
+
     @functools.cached_property
     def _known_roots(self):
         return {}
 
-    def marginal_roots(self, sizes, kept):
-        """`roots` of `marginal`, computed once."""
-        key = tuple(sizes), tuple(kept)
+    def _roots_of(self, gram, sizes, kept):
+        key = gram is self.gram, tuple(sizes), tuple(kept)
         if key not in self._known_roots:
-            self._known_roots[key] = roots(self.marginal(sizes, kept))
+            self._known_roots[key] = roots(_marginal(gram, *key[1:]))
         return self._known_roots[key]
-
-    def output_marginal(self, sizes, kept):
-        """As `marginal`, the root of the mean square of `weights`, (p,)."""
-        squares = np.square(self.weights).reshape(sizes)
-        others = tuple(i for i in range(len(sizes)) if i not in kept)
-        return np.sqrt(squares.mean(axis=others)).reshape(-1)
 
 
 _TINY = float(np.finfo(np.float64).tiny)

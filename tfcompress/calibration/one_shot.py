@@ -5,7 +5,14 @@ from keras import ops
 
 from tfcompress import decompositions, graph
 from tfcompress.budget import allocate_finely
-from tfcompress.calibration import anchored, candidates, images, statistics
+from tfcompress.calibration import (
+    anchored,
+    candidates,
+    downstream,
+    images,
+    statistics,
+)
+from tfcompress.calibration.influence import Influence
 from tfcompress.calibration.work import WorkFolder, fingerprint
 from tfcompress.planning import NOT_SELECTED, Survey
 from tfcompress.rewrite import rewrite
@@ -82,7 +89,12 @@ class OneShot:
         mark = fingerprint(
             self.model,
             self.batches,
-            [self.methods, self.settings.positions, list(candidates.SHARES)],
+            [
+                self.methods,
+                self.settings.positions,
+                self.settings.downstream,
+                list(candidates.SHARES),
+            ],
         )
         self.mark = mark
         self._work = WorkFolder(work, mark)
@@ -124,6 +136,10 @@ class OneShot:
                 self.moments if missing else {},
                 self.methods,
                 self.paths,
+                downstream.matrices(self.model, self.batches[0])
+                if missing and self.settings.downstream
+                else None,
+                Influence(self.model, self.batches) if missing else None,
                 known,
                 found,
             )

@@ -106,33 +106,17 @@ def _modes(block):
 
 
 def _whitened(block, kernel, metric, options):
-    inputs, outputs, sizes = _modes(block)
+    inputs, outputs, sizes = modes = _modes(block)
     terms = block.equation.partition("->")[0].split(",")
-    shape = [sizes[x] for x in inputs + outputs]
-    in_sizes = [sizes[x] for x in inputs]
-    out_sizes = [sizes[x] for x in outputs]
-    tensor = kernel.reshape(shape)
-    undo = {}
+    tensor = kernel.reshape([sizes[x] for x in inputs + outputs])
+    undo = []
     for name, term in zip(block.factor_shapes, terms, strict=True):
-        own = [x for x in inputs if x in term]
-        if own:
-            root, inverse = metric.marginal_roots(
-                in_sizes, [inputs.index(x) for x in own]
-            )
+        for own, root, inverse in _roots(metric, modes, term):
             tensor = _apply(tensor, inputs + outputs, root, own)
-            undo.setdefault(name, []).append((term, own, inverse))
-        own = [x for x in outputs if x in term]
-        if own:
-            scale = metric.output_marginal(
-                out_sizes, [outputs.index(x) for x in own]
-            )
-            scale = np.maximum(scale, 1e-6 * scale.max(initial=1e-30))
-            tensor = _apply(tensor, inputs + outputs, np.diag(scale), own)
-            undo.setdefault(name, []).append((term, own, np.diag(1 / scale)))
+            undo.append((name, term, own, inverse))
     factors = block.decompose(tensor.reshape(kernel.shape), **options)
-    for name, changes in undo.items():
-        for term, own, inverse in changes:
-            factors[name] = _apply(factors[name], term, inverse, own)
+    for name, term, own, inverse in undo:
+        factors[name] = _apply(factors[name], term, inverse, own)
     return factors
 
 
@@ -152,17 +136,13 @@ class Problem:
         self.metric = metric
         self.shape = kernel.shape
         self.matrix = kernel.reshape(-1, kernel.shape[-1])
-        self.goal = self._weigh(self.matrix)
+        self.goal = metric.gradient(self.matrix)
         self.energy = float(np.vdot(self.matrix, self.goal))
         self.modes = self.terms = None
         if block.equation is not None:
             self.modes = _modes(block)
             terms = block.equation.partition("->")[0].split(",")
             self.terms = dict(zip(block.factor_shapes, terms, strict=True))
-
-    def _weigh(self, matrix):
-        """The gradient of half the energy."""
-        return self.metric.product(matrix) * np.square(self.metric.weights)
 
     def error(self, factors):
         return self.metric.energy(self.matrix - self._kernel(factors))
@@ -228,7 +208,7 @@ class Problem:
 
     def _by_gradients(self, factors, name):
         def operate(x):
-            product = self._weigh(self._kernel({**factors, name: x}))
+            product = self.metric.gradient(self._kernel({**factors, name: x}))
             return self._adjoint(product, factors, name)
 
         value = factors[name]
@@ -261,45 +241,71 @@ class Problem:
         inputs, outputs, sizes = self.modes
         term = self.terms[name]
         bonds = [x for x in term if x not in inputs + outputs]
-        own = [x for x in inputs if x in term]
-        bond_size = math.prod(sizes[x] for x in bonds)
-        others = {n: t for n, t in self.terms.items() if n != name}
-        # The others twice, under other names for the bonds the second time.
-        again = {x: x.upper() for x in bonds}
-        if bond_size > _SMALL:
-            again = {}
-        second = ["".join(again.get(x, x) for x in t) for t in others.values()]
-        gram = np.einsum(
-            ",".join([*others.values(), *second])
-            + f"->{''.join([*bonds, *again.values()])}",
-            *[factors[n] for n in others] * 2,
-            optimize="greedy",
-        )
-        if again:
-            shift = 1e-9 * np.trace(gram.reshape(bond_size, -1)) + 1e-300
-            bond_inverse = np.linalg.inv(
-                gram.reshape(bond_size, -1) + shift * np.eye(bond_size)
-            )
-        else:
-            scale = gram.reshape(-1)
-            bond_inverse = np.diag(1 / np.maximum(scale, 1e-9 * scale.max()))
-        input_inverse = None
-        if own:
-            _, root = self.metric.marginal_roots(
-                [sizes[x] for x in inputs], [inputs.index(x) for x in own]
-            )
-            input_inverse = root @ root
+        inverses = [
+            (own, inverse @ inverse) for own, _, inverse in self._roots(term)
+        ]
+        if bonds:
+            bond_size = math.prod(sizes[x] for x in bonds)
+            gram = self._bond_gram(factors, name, bonds, bond_size <= _SMALL)
+            if gram.ndim == 2:
+                shift = 1e-9 * np.trace(gram) + 1e-300
+                inverse = np.linalg.inv(gram + shift * np.eye(bond_size))
+            else:
+                inverse = np.diag(1 / np.maximum(gram, 1e-9 * gram.max()))
+            inverses.append((bonds, inverse))
 
         def solve(x):
-            if bonds:
-                x = _apply(x, term, bond_inverse, bonds)
-            return (
-                x
-                if input_inverse is None
-                else _apply(x, term, input_inverse, own)
-            )
+            for own, inverse in inverses:
+                x = _apply(x, term, inverse, own)
+            return x
 
         return solve
+
+    def _bond_gram(self, factors, name, bonds, whole):
+        """Gram over the bonds of a factor of the others, or its diagonal."""
+        terms = {n: t for n, t in self.terms.items() if n != name}
+        weighed = []
+        for other, term in terms.items():
+            value = factors[other]
+            for own, root, _ in self._roots(term):
+                value = _apply(value, term, root, own)
+            weighed.append(value)
+        # The others twice, under other names for the bonds the second time.
+        again = {x: x.upper() for x in bonds} if whole else {}
+        second = ["".join(again.get(x, x) for x in t) for t in terms.values()]
+        gram = np.einsum(
+            ",".join([*terms.values(), *second])
+            + f"->{''.join([*bonds, *again.values()])}",
+            *weighed * 2,
+            optimize="greedy",
+        )
+        size = math.prod(gram.shape[: len(bonds)])
+        return gram.reshape((size, size) if whole else size)
+
+    def _roots(self, term):
+        """The modes of the kernel in a term, with the roots of their metric."""
+        return _roots(self.metric, self.modes, term)
+
+
+def _roots(metric, modes, term):
+    """Triples (modes, root, inverse) of the inputs and the outputs of a term.
+
+    Args:
+        metric: `Metric`.
+        modes: from `_modes`.
+        term: letters of a factor.
+    """
+    inputs, outputs, sizes = modes
+    found = []
+    for letters, roots in (
+        (inputs, metric.marginal_roots),
+        (outputs, metric.output_roots),
+    ):
+        own = [x for x in letters if x in term]
+        if own:
+            kept = [letters.index(x) for x in own]
+            found.append((own, *roots([sizes[x] for x in letters], kept)))
+    return found
 
 
 def _contract(terms, output, operands):

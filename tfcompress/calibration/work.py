@@ -115,6 +115,7 @@ class WorkFolder:
             return
         self._losses[path] = {
             "energy": losses.energy,
+            "influence": losses.influence,
             "candidates": [
                 [
                     decompositions.name_of(d),
@@ -134,4 +135,4 @@ def _losses(entry):
     for method, kernel_shape, ranks, groups, error in entry["candidates"]:
         cls = decompositions.get(method)
         errors[cls(tuple(kernel_shape), tuple(ranks), groups)] = error
-    return Losses(entry["energy"], errors)
+    return Losses(entry["energy"], entry["influence"], errors)
