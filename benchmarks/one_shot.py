@@ -30,6 +30,7 @@ from absl import app, flags
 
 import tfcompress as tc
 from tfcompress import calibration, decompositions, graph
+from tfcompress.budget import allocate_finely
 from tfcompress.calibration import anchored
 from tfcompress.cli import models
 from tfcompress.files import read_json, write_json, write_text
@@ -69,6 +70,7 @@ ABLATION = {
     "residual target": {"residual": False},
     "rectifier": {"rounds": 0},
     "refit of what is not compressed": {"refit": False},
+    "metric of the layers behind": {"downstream": False},
 }
 
 
@@ -164,6 +166,26 @@ def ablation(bench):
             lambda f=fitted, t=target: f(
                 uniform_plan(bench.network, t, spatial_of_macs)
             ),
+        )
+
+        def uninfluenced(budget=budget):
+            shot = bench.shot()
+            shot.settings = anchored.Settings()
+            losses = {
+                path: dataclasses.replace(found, influence=1.0)
+                for path, found in shot.losses.items()
+            }
+            table = calibration.candidates.table(
+                shot.model, shot.survey, losses
+            )
+            _, allocation = allocate_finely(table, shot.survey.sites, budget)
+            return shot.carry_out(shot.plan_of(allocation))
+
+        bench.add(
+            "ablation",
+            "without: measured influence",
+            target,
+            uninfluenced,
         )
 
         def repaired(f=fitted):
