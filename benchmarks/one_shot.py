@@ -87,7 +87,7 @@ class Bench:
         self.network, self.rows, self._save = network, rows, save
         self._shots = {}
 
-    def shot(self, methods=calibration.METHODS):
+    def shot(self, methods=None):
         """`OneShot` of methods; moments and tables are made once."""
         if methods not in self._shots:
             self._shots[methods] = calibration.OneShot(

@@ -35,8 +35,8 @@ def compress(
         model: a built functional, Sequential or subclassed Keras model. It is
             not changed.
         method: name of the decomposition, `"tucker"` if None. With a budget
-            one or several names, from which each layer has the best, by
-            default `calibration.METHODS`.
+            one or several names, from which each layer has the best; if None
+            CP and spatial SVD, of dense layers and 1 x 1 convolutions SVD.
         rate: share of the parameters to keep, in (0, 1].
         plan: a `Plan` to carry out, instead of all other choices.
         budget: a `Budget` that the whole model is to keep; needs `data`.
@@ -91,7 +91,7 @@ def compress(
     shot = calibration.OneShot(
         model,
         data,
-        methods=method or calibration.METHODS,
+        methods=method,
         limit=images,
         settings=settings,
         latency=latency,

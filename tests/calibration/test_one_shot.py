@@ -151,6 +151,16 @@ def test_an_addition_of_unlike_shapes_is_no_shortcut():
     assert not behind.shortcuts and np.isinf(behind.low)
 
 
+def test_each_layer_has_the_default_methods_of_its_kind(model, x):
+    shot = calibration.OneShot(model, x, limit=8)
+    found = {
+        path: {decompositions.name_of(d) for d in losses.errors}
+        for path, losses in shot.losses.items()
+    }
+    assert found["one"] == {"cp", "svd"}
+    assert found["head"] == {"svd"}
+
+
 def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):
     folder = tmp_path / "work"
     build = candidates.slices.errors
@@ -165,19 +175,21 @@ def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):
     monkeypatch.setattr(candidates.slices, "errors", dying)
     budget = tc.Budget(macs=0.5)
     with pytest.raises(KeyboardInterrupt):
-        tc.compress(model, budget=budget, data=x, work=folder)
+        tc.compress(model, method="svd", budget=budget, data=x, work=folder)
     done = len(calls)
     # The moments are there, and the layers that were done.
     monkeypatch.setattr(statistics, "collect", None)
-    found = tc.compress(model, budget=budget, data=x, work=folder)
+    found = tc.compress(model, method="svd", budget=budget, data=x, work=folder)
     # Of four layers, one in two groups, the first two were known.
     assert len(calls) - done == 3
     # A new budget needs neither.
     monkeypatch.setattr(candidates.slices, "errors", None)
-    other = tc.compress(model, budget=tc.Budget(macs=0.7), data=x, work=folder)
+    other = tc.compress(
+        model, "svd", budget=tc.Budget(macs=0.7), data=x, work=folder
+    )
     assert tc.model_stats(other).macs > tc.model_stats(found).macs
     monkeypatch.undo()
-    alone = tc.compress(model, budget=budget, data=x)
+    alone = tc.compress(model, method="svd", budget=budget, data=x)
     np.testing.assert_allclose(
         outputs(found, x), outputs(alone, x), rtol=1e-3, atol=1e-3
     )

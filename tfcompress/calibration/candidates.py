@@ -58,7 +58,7 @@ def build(
         model: functional or Sequential model.
         survey: its `Survey`.
         moments: dictionary from path to `Moments`.
-        methods: names of decompositions.
+        methods: dictionary from path to names of decompositions.
         paths: the layers that may be compressed.
         matrices: from `downstream.matrices`; None for none.
         influence: `Influence` of the model; None counts the errors of all
@@ -85,7 +85,7 @@ def build(
             m.energy(b.reshape(-1, b.shape[-1]))
             for m, b in zip(metrics, blocks, strict=True)
         )
-        errors = dict(_errors(site, blocks, metrics, methods))
+        errors = dict(_errors(site, blocks, metrics, methods[path]))
         share = 1.0
         if influence is not None and errors:
             share = _influence(

@@ -18,8 +18,9 @@ from tfcompress.planning import NOT_SELECTED, Survey
 from tfcompress.rewrite import rewrite
 from tfcompress.selection import kinds, select
 
-# Those that make 3 x 3 and 1 x 1 convolutions cheaper at the least loss.
-METHODS = ("svd",)
+# Those that lose least, of kernels with and without an extent in the image.
+METHODS = ("cp", "svd")
+POINTWISE_METHODS = ("svd",)
 
 
 class OneShot:
@@ -30,7 +31,8 @@ class OneShot:
             input; not changed.
         data: calibration images, see `images.gather`; labels are used by
             `accuracy` alone.
-        methods: names of decompositions, or one name.
+        methods: names of decompositions, or one name. `METHODS` if None, of
+            dense layers and 1 x 1 convolutions `POINTWISE_METHODS`.
         include, exclude: which layers, see `make_plan`. Where neither is
             given, all but the first convolution: it takes little of the
             network, and all layers see its error.
@@ -52,7 +54,7 @@ class OneShot:
         self,
         model,
         data,
-        methods=METHODS,
+        methods=None,
         include=None,
         exclude=None,
         limit=1024,
@@ -75,8 +77,11 @@ class OneShot:
         self.model = graph.as_functional(model)
         self.settings = settings or anchored.Settings()
         self._progress = progress or (lambda what, done, total: None)
-        methods = (methods,) if isinstance(methods, str) else tuple(methods)
-        self.methods = [decompositions.resolve(name) for name in methods]
+        if isinstance(methods, str):
+            methods = (methods,)
+        if methods is not None:
+            methods = [decompositions.resolve(name) for name in methods]
+        self.methods = methods
         self.survey = Survey.of(self.model)
         layers = list(self.survey.layers.items())
         selected = select(layers, include, exclude)
@@ -134,7 +139,7 @@ class OneShot:
                 self.model,
                 self.survey,
                 self.moments if missing else {},
-                self.methods,
+                {path: self._methods_of(path) for path in self.paths},
                 self.paths,
                 downstream.matrices(self.model, self.batches[0])
                 if missing and self.settings.downstream
@@ -144,6 +149,12 @@ class OneShot:
                 found,
             )
         return self._losses
+
+    def _methods_of(self, path):
+        if self.methods is not None:
+            return self.methods
+        window = self.survey.sites[path].kernel_shape[:2]
+        return POINTWISE_METHODS if window == (1, 1) else METHODS
 
     def table(self, exponent=candidates.EXPONENT):
         """The table of `Candidates` of all layers.

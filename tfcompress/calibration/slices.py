@@ -1,12 +1,15 @@
-"""The errors of many ranks from one factorisation.
+"""The errors of many ranks from few factorisations.
 
 The leading components of a decomposition by singular values are, up to what
 alternating least squares adds, the decomposition of lower rank: factors of the
 largest ranks are cut, and only the last of them, which makes up for what was
-cut off, is solved for anew.
+cut off, is solved for anew. Where ranks are not nested (CP, tensor ring), some
+are decomposed by themselves, and the errors of those between interpolated.
 """
 
 import dataclasses
+
+import numpy as np
 
 from tfcompress.calibration import weighted
 from tfcompress.ranks import proportional
@@ -53,21 +56,35 @@ def errors(decompositions, kernel, metric):
     ranks = tuple(
         map(max, zip(*(d.ranks for d in decompositions), strict=True))
     )
-    largest = None
-    if cls.nested and cls.clip_ranks(block_shape, ranks) == ranks:
-        largest = dataclasses.replace(decompositions[0], ranks=ranks)
-        factors = weighted.decompose_block(largest, kernel, metric, 0)
-    found = []
-    for block in decompositions:
-        if largest is None:
-            parts = weighted.decompose_block(block, kernel, metric, 0)
-        else:
-            parts = weighted.improve(
-                block, kernel, metric, _cut(factors, block), 0
-            )
-        problem = weighted.Problem(block, kernel, metric)
-        found.append(problem.error(parts))
-    return found
+    if not (cls.nested and cls.clip_ranks(block_shape, ranks) == ranks):
+        return _interpolated(decompositions, kernel, metric)
+    largest = dataclasses.replace(decompositions[0], ranks=ranks)
+    factors = weighted.decompose_block(largest, kernel, metric, 0)
+    return [
+        weighted.Problem(block, kernel, metric).error(
+            weighted.improve(block, kernel, metric, _cut(factors, block), 0)
+        )
+        for block in decompositions
+    ]
+
+
+# Of decompositions with ranks that are not nested, one in so many is made.
+_EVERY = 3
+
+
+def _interpolated(decompositions, kernel, metric):
+    """Errors, powers of the number of parameters between those computed."""
+    last = len(decompositions) - 1
+    knots = sorted({*range(last, -1, -_EVERY), 0})
+    found = [
+        weighted.Problem(decompositions[i], kernel, metric).error(
+            weighted.approximate_block(decompositions[i], kernel, metric)
+        )
+        for i in knots
+    ]
+    sizes = np.log([d.num_params for d in decompositions])
+    logs = np.log(np.maximum(found, np.finfo(float).tiny))
+    return list(np.exp(np.interp(sizes, sizes[knots], logs)))
 
 
 def _cut(factors, block):

@@ -84,6 +84,15 @@ def decompose_block(block, kernel, metric, sweeps=3, **options):
     return problem.descend(factors, sweeps)
 
 
+def approximate_block(block, kernel, metric):
+    """Factors of one group, found quickly: by whitening where that can be."""
+    if block.equation is None:
+        return decompose_block(block, kernel, metric, 0)
+    kernel = np.ascontiguousarray(kernel, np.float64)
+    problem = Problem(block, kernel, metric)
+    return problem.refitted(_whitened(block, kernel, metric, {}))
+
+
 def improve(block, kernel, metric, factors, sweeps):
     """Factors of one group, the last one refitted, then `sweeps` over all."""
     problem = Problem(block, np.ascontiguousarray(kernel, np.float64), metric)

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 import tfcompress as tc
-from tfcompress import calibration, datasets
+from tfcompress import datasets
 from tfcompress.cli import flags, images, models, outcome, program, reports
 from tfcompress.cli.run_directory import RunDirectory
 from tfcompress.cli.session import Session
@@ -40,8 +40,9 @@ DATA = absl_flags.DEFINE_string(
 )
 METHODS = absl_flags.DEFINE_list(
     "methods",
-    list(calibration.METHODS),
-    "Decompositions from which each layer has the best.",
+    None,
+    "Decompositions from which each layer has the best; by default cp and svd, "
+    "of dense layers and 1 x 1 convolutions svd.",
 )
 IMAGES = absl_flags.DEFINE_integer(
     "images", 1024, "Number of images that are used at most.", lower_bound=1
