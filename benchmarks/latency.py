@@ -3,10 +3,12 @@
     python benchmarks/latency.py --models=resnet56.keras,cifar10_vgg16 \\
         --runtimes=tf,tflite --batch_sizes=1,32 --output=docs/latency-benchmark
 
-Each network is compressed by one method at uniform rates, with random factors:
-these change the accuracy, not the speed. All versions and the original are
-timed in turns. The prediction adds what a table of layers says to the time of
-the original. The ideal speed-up is that of the multiply-adds.
+Each network is compressed by one method at uniform rates, under latency
+budgets, which are promises, and to half of its multiply-adds with what is not
+slower alone; with random factors: these change the accuracy, not the speed.
+All versions and the original are timed in turns. The prediction adds what a
+table of layers says to the time of the original. The ideal speed-up is that of
+the multiply-adds.
 
 The table is kept in `--table`, so that a run which was stopped goes on.
 """
@@ -18,10 +20,11 @@ import shlex
 import sys
 
 import keras
+import numpy as np
 from absl import app, flags
 
 import tfcompress as tc
-from tfcompress import latency, zoo
+from tfcompress import calibration, latency, zoo
 from tfcompress.files import write_json, write_text
 from tfcompress.planning import Survey
 
@@ -33,6 +36,15 @@ _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "32"], "Batch sizes.")
 _THREADS = flags.DEFINE_integer("threads", 2, "Threads, and CPUs.")
 _METHOD = flags.DEFINE_string("method", "svd", "Name of the decomposition.")
 _RATES = flags.DEFINE_list("rates", ["0.25", "0.5"], "Shares of parameters.")
+_SHARES = flags.DEFINE_list(
+    "latency_shares", [], "Budgets: shares of the original's latency."
+)
+_FASTER = flags.DEFINE_bool(
+    "faster", False, "Half of the multiply-adds, by what is not slower alone."
+)
+_IMAGES = flags.DEFINE_integer(
+    "images", 64, "Random images for the plans that need some.", lower_bound=1
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 25, "Samples of each network.")
 _ATTEMPTS = flags.DEFINE_integer("attempts", 3, "On a busy machine.")
 _TABLE = flags.DEFINE_string("table", None, "JSON file with times of layers.")
@@ -53,6 +65,14 @@ class Row:
     measured: float
     spread: float
     busy: bool
+    promised: float | None = None
+
+    @property
+    def off_promise(self):
+        if self.promised is None:
+            return "-"
+        kept = self.measured / self.original
+        return f"{self.promised:.2f}: {100 * (kept / self.promised - 1):+.1f} %"
 
     @property
     def error(self):
@@ -79,6 +99,7 @@ class Row:
             f"{self.measured:.3f}" + (" *" if self.busy else ""),
             f"{100 * self.spread:.1f} %",
             f"{100 * self.error:+.1f} %",
+            self.off_promise,
             f"{self.ideal:.2f}",
             f"{self.achieved:.2f}",
             f"{self.achieved / self.ideal:.2f}",
@@ -96,6 +117,7 @@ HEADERS = (
     "measured, ms",
     "spread",
     "prediction off by",
+    "promise, off by",
     "ideal speed-up",
     "achieved",
     "achieved / ideal",
@@ -109,14 +131,47 @@ def load(name):
     return zoo.build(name)
 
 
-def versions(model):
-    """Dictionary from the name of a version to its plan."""
-    return {
-        f"{_METHOD.value} {rate}": tc.make_plan(
-            model, _METHOD.value, rate=float(rate)
-        )
-        for rate in _RATES.value
-    }
+def versions(model, table, sampling, refused):
+    """Dictionary from the name of a version to its plan and its promise.
+
+    Args:
+        model: a Keras model.
+        table: a `LatencyTable`.
+        sampling: a `Sampling`.
+        refused: list of texts, extended by budgets that cannot be met.
+    """
+    found = {}
+    for rate in _RATES.value:
+        name = f"{_METHOD.value} {rate}"
+        found[name] = tc.make_plan(model, _METHOD.value, rate=float(rate)), None
+    shot = None
+    asked = [
+        (f"latency={share}", {"latency": float(share)}, None)
+        for share in _SHARES.value
+    ] + [("macs=0.5, faster", {"macs": 0.5}, "faster")] * _FASTER.value
+    for name, budget, accept in asked:
+        planner = latency.LatencyPlanner(table, sampling, report)
+        if shot is None:
+            shot = calibration.OneShot(model, random_images(model))
+        shot.latency, shot.accept = planner, accept
+        try:
+            plan = shot.plan(tc.Budget(**budget))
+        except ValueError as error:
+            refused.append(f"{model.name}, {table.runtime}, {name}: {error}")
+            print(refused[-1], flush=True)
+            continue
+        found[name] = plan, budget.get("latency")
+    return found
+
+
+def random_images(model):
+    rng = np.random.default_rng(0)
+    shape = model.inputs[0].shape[1:]
+    return rng.normal(size=(_IMAGES.value, *shape)).astype("float32")
+
+
+def report(what, done, total):
+    print(f"  {done}/{total} {what}", flush=True)
 
 
 def compare(model, plans, table, sampling):
@@ -124,7 +179,8 @@ def compare(model, plans, table, sampling):
 
     Args:
         model: a Keras model.
-        plans: dictionary from the name of a version to a `Plan` of the model.
+        plans: dictionary from the name of a version to a `Plan` of the model
+            and the share of the latency that was promised, or None.
         table: a `LatencyTable`.
         sampling: a `Sampling`.
 
@@ -133,7 +189,7 @@ def compare(model, plans, table, sampling):
     """
     models = {"original": model} | {
         name: latency.with_random_factors(model, plan)
-        for name, plan in plans.items()
+        for name, (plan, _) in plans.items()
     }
     timings = latency.measure(models, table.runtime, sampling=sampling)
     original = timings["original"]
@@ -152,8 +208,9 @@ def compare(model, plans, table, sampling):
             1e3 * timings[name].median,
             max(original.spread, timings[name].spread),
             original.busy or timings[name].busy,
+            promised,
         )
-        for name, plan in plans.items()
+        for name, (plan, promised) in plans.items()
     ]
 
 
@@ -186,31 +243,34 @@ def main(_):
     runtimes = asked_runtimes()
     sampling = latency.Sampling(rounds=_ROUNDS.value, attempts=_ATTEMPTS.value)
     load_before = os.getloadavg()[0]
-    rows = []
+    rows, refused = [], []
     for name in _MODELS.value:
         model = load(name)
-        plans = versions(model)
         for runtime in runtimes:
             print(f"{model.name} on {runtime}", flush=True)
             table = latency.LatencyTable(runtime, _TABLE.value, sampling)
+            plans = versions(model, table, sampling, refused)
             rows += compare(model, plans, table, sampling)
-            print("\n".join(map(line, rows[-len(plans) :])), flush=True)
+            print(
+                "\n".join(map(line, rows[len(rows) - len(plans) :])), flush=True
+            )
             if _OUTPUT.value:
-                write(rows, load_before)
+                write(rows, refused, load_before)
 
 
-def write(rows, load_before):
+def write(rows, refused, load_before):
     write_json(
         f"{_OUTPUT.value}.json",
         {
             "load_before": load_before,
             "rows": [dataclasses.asdict(row) for row in rows],
+            "refused": refused,
         },
     )
-    write_text(f"{_OUTPUT.value}.md", page(rows, load_before))
+    write_text(f"{_OUTPUT.value}.md", page(rows, refused, load_before))
 
 
-def page(rows, load_before):
+def page(rows, refused, load_before):
     command = shlex.join(["python", *sys.argv])
     for path in _MODELS.value:
         command = command.replace(path, pathlib.Path(path).name)
@@ -228,6 +288,8 @@ def page(rows, load_before):
         "|" + "---|" * len(HEADERS),
         *map(line, rows),
     ]
+    if refused:
+        lines += ["", "Refused:", "", *(f"* {text}" for text in refused)]
     if any(row.busy for row in rows):
         lines += ["", "\\* The machine was busy; the figure says little."]
     return "\n".join(lines) + "\n"

@@ -59,6 +59,34 @@ def test_a_small_network(tmp_path):
     assert len(table["machines"]) == 2
 
 
+@pytest.mark.slow
+def test_budgets_and_what_is_refused(tmp_path):
+    inputs = keras.Input((16, 16, 16))
+    x = layers.Conv2D(64, 3, padding="same")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(64, 3)(x), name="small")
+    model.save(tmp_path / "small.keras")
+    result = run(
+        f"--models={tmp_path / 'small.keras'}",
+        "--runtimes=tf",
+        "--batch_sizes=8",
+        "--rates=",
+        "--latency_shares=0.0001",
+        "--faster",
+        "--images=8",
+        "--threads=1",
+        "--rounds=3",
+        "--attempts=1",
+        f"--output={tmp_path / 'report'}",
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "report.json").read_text())
+    versions = [row["version"] for row in found["rows"]]
+    texts = " ".join(found["refused"])
+    assert "latency=0.0001: " in texts and "latency=0.0001" not in versions
+    # Whether anything is faster depends on the machine.
+    assert versions == ["macs=0.5, faster"] or "macs=0.5, faster" in texts
+
+
 def test_a_runtime_that_does_not_exist():
     result = run("--runtimes=tflight")
     assert result.returncode != 0

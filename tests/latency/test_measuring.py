@@ -189,6 +189,15 @@ def test_tflite_computes_what_the_model_computes(rng):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4)
 
 
+def test_a_sequential_model_from_a_file(tmp_path):
+    tf_graph = importlib.import_module("tfcompress.latency.tf_graph")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    graph, inputs = tf_graph.concrete(model, 5)
+    assert [tuple(tensor.shape) for tensor in graph(*inputs)] == [(5, 2)]
+
+
 def test_models_of_several_inputs_and_open_sizes():
     tf_graph = importlib.import_module("tfcompress.latency.tf_graph")
     left = keras.Input((4,), name="left")

@@ -42,7 +42,11 @@ def concrete(model, batch_size, jit_compile=None):
     signature = [_spec(tensor, batch_size) for tensor in model.inputs]
 
     def run(*tensors):
-        packed = keras.tree.pack_sequence_as(model.input, tensors)
+        # A Sequential that was loaded has inputs, but no `input`.
+        if isinstance(model, keras.Sequential):
+            (packed,) = tensors
+        else:
+            packed = keras.tree.pack_sequence_as(model.input, tensors)
         return keras.tree.flatten(model(packed, training=False))
 
     graph = tf.function(
