@@ -28,6 +28,8 @@ from tfcompress.linalg.least_squares import solve_gram
 
 # Steps of conjugate gradients for one factor; they begin at its last value.
 STEPS = 12
+# Sweeps of a decomposition that is made for its error alone.
+_QUICK = 10
 # Relative improvement of a sweep below which there is no further one.
 TOLERANCE = 1e-4
 # Up to so many columns the metric of a factor's bonds is inverted.
@@ -86,11 +88,12 @@ def decompose_block(block, kernel, metric, sweeps=3, **options):
 
 def approximate_block(block, kernel, metric):
     """Factors of one group, found quickly: by whitening where that can be."""
+    options = {"sweeps": _QUICK} if "sweeps" in block.options else {}
     if block.equation is None:
-        return decompose_block(block, kernel, metric, 0)
+        return decompose_block(block, kernel, metric, 0, **options)
     kernel = np.ascontiguousarray(kernel, np.float64)
     problem = Problem(block, kernel, metric)
-    return problem.refitted(_whitened(block, kernel, metric, {}))
+    return problem.refitted(_whitened(block, kernel, metric, options))
 
 
 def improve(block, kernel, metric, factors, sweeps):
