@@ -291,7 +291,7 @@ def trained(bench, target):
     trainer = FitTrainer(Augmented(images), verbose=2)
     steps = len(Augmented(images)) * EPOCHS
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, alpha=0.01, warmup_target=2e-3, warmup_steps=40
+        0.0, steps, alpha=0.01, warmup_target=3e-4, warmup_steps=40
     )
     imitate(
         student,
@@ -300,7 +300,7 @@ def trained(bench, target):
         trainer,
         EPOCHS,
         optimizer=lambda rate: keras.optimizers.Adam(schedule),
-        learning_rate=2e-3,
+        learning_rate=3e-4,
     )
     return student
 
