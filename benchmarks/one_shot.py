@@ -50,6 +50,7 @@ from one_shot_peers import (  # noqa: E402
 )
 from one_shot_setting import (  # noqa: E402
     HEADER,
+    Augmented,
     Network,
     Row,
     line,
@@ -303,37 +304,6 @@ def trained(bench, target):
         learning_rate=3e-4,
     )
     return student
-
-
-class Augmented(keras.utils.PyDataset):
-    """Images mirrored and shifted at random, without labels."""
-
-    def __init__(self, images, batch_size=100):
-        super().__init__()
-        self._images, self._size = images, batch_size
-        self._rng = np.random.default_rng(0)
-        self._order = np.arange(len(images))
-
-    def __len__(self):
-        return len(self._images) // self._size
-
-    def on_epoch_begin(self):
-        self._rng.shuffle(self._order)
-
-    def __getitem__(self, i):
-        rows = self._order[i * self._size : (i + 1) * self._size]
-        batch = self._images[rows]
-        mirrored = self._rng.random(len(batch)) < 0.5
-        batch[mirrored] = batch[mirrored, :, ::-1]
-        padded = np.pad(batch, ((0, 0), (4, 4), (4, 4), (0, 0)))
-        corners = self._rng.integers(0, 9, size=(len(batch), 2))
-        batch = np.stack(
-            [
-                image[y : y + 32, x : x + 32]
-                for image, (y, x) in zip(padded, corners, strict=True)
-            ]
-        )
-        return batch, np.zeros(len(batch), np.int32)
 
 
 def page(results):

@@ -129,10 +129,9 @@ def table(model, survey, losses, exponent=EXPONENT, fingerprint=""):
         fingerprint: of the table.
     """
     layers = {}
-    # Nothing is free, whatever was measured.
-    floor = 1e-6 * max(
-        (found.influence for found in losses.values()), default=0
-    )
+    # Nothing is free, whatever was measured; all alike where nothing counts.
+    largest = max((found.influence for found in losses.values()), default=0)
+    floor = 1e-6 * largest or 1.0
     for path, site in survey.sites.items():
         layers[path] = [Candidate(None, 0.0, layer_costs(site))]
         if path not in losses:

@@ -7,9 +7,9 @@ network, from the identity at its outputs: through a convolution of stride s
 and kernel W as sum_k W_k G W_k^T / s^2, through a function of each number as
 G * E[f' f'^T], through an addition unchanged, and where a tensor goes to
 several layers their matrices add up, and half of the sum is replaced by its
-mean. (Botev et al. 2017, "Practical
-Gauss-Newton optimisation for deep learning", arXiv 1706.03662, section 3.3,
-for dense layers.) No gradients are taken, and images are needed for f' alone.
+mean. (Botev et al. 2017, "Practical Gauss-Newton optimisation for deep
+learning", arXiv 1706.03662, section 3.3, for dense layers.) No gradients are
+taken, and images are needed for f' alone.
 """
 
 import math
