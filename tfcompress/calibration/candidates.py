@@ -158,7 +158,7 @@ def _influence(influence, path, site, errors, blocks, metrics, moments):
     size = _REFERENCE * site.dense_params
     chosen = min(errors, key=lambda d: abs(d.num_params - size))
     kernel = np.concatenate(blocks, axis=-1)
-    factors = weighted.decompose(chosen, kernel, metrics, 0)
+    factors = weighted.approximate(chosen, kernel, metrics)
     rest = kernel - chosen.reconstruct(factors).reshape(kernel.shape)
     error = sum(
         metric.energy(block.reshape(len(metric.gram), -1))

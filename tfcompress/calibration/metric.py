@@ -138,6 +138,8 @@ def roots(gram, floor=RIDGE):
         `(root, inverse)`, both (d, d).
     """
     values, vectors = np.linalg.eigh(gram)
-    values = np.maximum(values, max(floor * values[-1], _TINY))
+    # Where nothing counts, all counts alike.
+    largest = values[-1] if values[-1] > _TINY else 1.0
+    values = np.maximum(values, floor * largest)
     root = np.sqrt(values)
     return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T

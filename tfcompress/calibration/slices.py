@@ -3,13 +3,15 @@
 The leading components of a decomposition by singular values are, up to what
 alternating least squares adds, the decomposition of lower rank: factors of the
 largest ranks are cut, and only the last of them, which makes up for what was
-cut off, is solved for anew. Where ranks are not nested (CP, tensor ring), some
-are decomposed by themselves, and the errors of those between interpolated.
+cut off, is solved for anew. Where ranks are not nested (CP, tensor ring), they
+are decomposed by themselves. Both for a few ranks; the errors of those between
+are interpolated.
 """
 
 import dataclasses
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from tfcompress.calibration import weighted
 from tfcompress.ranks import proportional
@@ -51,13 +53,41 @@ def errors(decompositions, kernel, metric):
     Returns:
         List of the squares of the errors in the metric.
     """
+    last = len(decompositions) - 1
+    knots = sorted({*range(last, -1, -_EVERY), 0})
+    computed = _computed([decompositions[i] for i in knots], kernel, metric)
+    # A kernel of low rank has no error at all.
+    energy = metric.energy(kernel.reshape(-1, kernel.shape[-1]))
+    logs = np.log(np.maximum(computed, _FLOOR * energy + _TINY))
+    sizes = np.log([d.num_params for d in decompositions])
+    found = np.array(computed)
+    if len(knots) > 1:
+        between = PchipInterpolator(sizes[knots], logs)
+        found = np.exp(between(sizes))
+    found[knots] = computed
+    return found.tolist()
+
+
+# Of the decompositions of a grid, one in so many is made.
+_EVERY = 3
+# Of the energy: errors below are none to the interpolation.
+_FLOOR = 1e-6
+_TINY = np.finfo(float).tiny
+
+
+def _computed(decompositions, kernel, metric):
     cls = type(decompositions[0])
     block_shape = decompositions[0].block_shape
     ranks = tuple(
         map(max, zip(*(d.ranks for d in decompositions), strict=True))
     )
     if not (cls.nested and cls.clip_ranks(block_shape, ranks) == ranks):
-        return _interpolated(decompositions, kernel, metric)
+        return [
+            weighted.Problem(block, kernel, metric).error(
+                weighted.approximate_block(block, kernel, metric)
+            )
+            for block in decompositions
+        ]
     largest = dataclasses.replace(decompositions[0], ranks=ranks)
     factors = weighted.decompose_block(largest, kernel, metric, 0)
     return [
@@ -66,25 +96,6 @@ def errors(decompositions, kernel, metric):
         )
         for block in decompositions
     ]
-
-
-# Of decompositions with ranks that are not nested, one in so many is made.
-_EVERY = 3
-
-
-def _interpolated(decompositions, kernel, metric):
-    """Errors, powers of the number of parameters between those computed."""
-    last = len(decompositions) - 1
-    knots = sorted({*range(last, -1, -_EVERY), 0})
-    found = [
-        weighted.Problem(decompositions[i], kernel, metric).error(
-            weighted.approximate_block(decompositions[i], kernel, metric)
-        )
-        for i in knots
-    ]
-    sizes = np.log([d.num_params for d in decompositions])
-    logs = np.log(np.maximum(found, np.finfo(float).tiny))
-    return list(np.exp(np.interp(sizes, sizes[knots], logs)))
 
 
 def _cut(factors, block):

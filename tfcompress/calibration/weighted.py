@@ -52,6 +52,26 @@ def decompose(decomposition, kernel, metrics, sweeps=3, start=None, **options):
         Dictionary from the names of factors and constants to arrays, whose
         error is at most that of `decomposition.decompose`.
     """
+
+    def block_of(block, given, metric, own):
+        if own is None:
+            return decompose_block(block, given, metric, sweeps, **options)
+        return improve(block, given, metric, own, sweeps)
+
+    return _by_group(block_of, decomposition, kernel, metrics, start)
+
+
+def approximate(decomposition, kernel, metrics):
+    """As `decompose`, quickly, for the error alone or what depends on it."""
+
+    def block_of(block, given, metric, _):
+        return approximate_block(block, given, metric)
+
+    return _by_group(block_of, decomposition, kernel, metrics)
+
+
+def _by_group(block_of, decomposition, kernel, metrics, start=None):
+    """The factors `block_of(block, kernel, metric, start)` of all groups."""
     h, w, c, n = decomposition.block_shape
     blocks = kernel.reshape(h, w, c, decomposition.groups, n)
     block = dataclasses.replace(
@@ -59,15 +79,10 @@ def decompose(decomposition, kernel, metrics, sweeps=3, start=None, **options):
     )
     parts = []
     for g, metric in enumerate(metrics):
-        given = blocks[..., g, :]
-        if start is None:
-            found = decompose_block(block, given, metric, sweeps, **options)
-        else:
-            own = start
-            if decomposition.groups > 1:
-                own = {name: values[g] for name, values in start.items()}
-            found = improve(block, given, metric, own, sweeps)
-        parts.append(found)
+        own = start
+        if start is not None and decomposition.groups > 1:
+            own = {name: values[g] for name, values in start.items()}
+        parts.append(block_of(block, blocks[..., g, :], metric, own))
     if decomposition.groups == 1:
         return parts[0]
     return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
@@ -184,10 +199,12 @@ class Problem:
             else x
             for key, x in factors.items()
         }
-        trial = {**factors, name: self._solve(factors, name)}
-        if not np.isfinite(trial[name]).all():
-            return factors
-        return min((factors, trial), key=self.error)
+        # Where the inputs hardly vary, a solution can overflow; it is refused.
+        with np.errstate(over="ignore", invalid="ignore"):
+            trial = {**factors, name: self._solve(factors, name)}
+            if not np.isfinite(trial[name]).all():
+                return factors
+            return min((factors, trial), key=self.error)
 
     def _solve(self, factors, name):
         if self._by_columns(name):
