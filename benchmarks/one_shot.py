@@ -43,9 +43,9 @@ sys.path.insert(0, str(HERE))
 from one_shot_peers import (  # noqa: E402
     best_recipe,
     command,
+    cp_of_macs,
     define_flags,
     plain_svd,
-    spatial_of_macs,
     uniform_plan,
 )
 from one_shot_setting import (  # noqa: E402
@@ -172,8 +172,14 @@ def ablation(bench):
             "without: allocation (uniform ranks)",
             target,
             lambda f=fitted, t=target: f(
-                uniform_plan(bench.network, t, spatial_of_macs)
+                uniform_plan(bench.network, t, cp_of_macs)
             ),
+        )
+        bench.add(
+            "ablation",
+            "without: CP (spatial SVD alone)",
+            target,
+            lambda f=fitted, b=budget: f(bench.shot(("svd",)).plan(b)),
         )
 
         def uninfluenced(budget=budget):

@@ -95,16 +95,25 @@ def uniform_plan(network, target, choose):
     return plan(low)
 
 
-def _spatial(site, rank):
-    cls = decompositions.for_kernel("svd", site.kernel_shape)
-    return cls(site.kernel_shape, cls.clip_ranks(site.kernel_shape, (rank,)))
-
-
 def spatial_of_macs(site, share):
     """Spatial SVD with at most a share of the kernel's multiply-adds."""
-    return _spatial(
-        site, int(share * site.num_macs / site.macs(_spatial(site, 1)))
-    )
+    return _of_macs("svd", site, share)
+
+
+def cp_of_macs(site, share):
+    """CP with at most a share of them; dense and 1 x 1 layers by SVD."""
+    return _of_macs("cp", site, share)
+
+
+def _of_macs(method, site, share):
+    # Of both methods the multiply-adds are in proportion to the one rank.
+    single = site.macs(_of_rank(method, site, 1))
+    return _of_rank(method, site, int(share * site.num_macs / single))
+
+
+def _of_rank(method, site, rank):
+    cls = decompositions.for_kernel(method, site.kernel_shape)
+    return cls(site.kernel_shape, cls.clip_ranks(site.kernel_shape, (rank,)))
 
 
 def _tucker_of_ranks(site, share):
@@ -156,8 +165,8 @@ def _whitened(network, target):
         kernel = keras.ops.convert_to_numpy(layers[path].kernel)
         part = whitened_svd.Layer(kernel, moments[path], scales[path])
         parts[path] = part
-        single = site.macs(_spatial(site, 1))
-        largest = _spatial(site, site.num_macs // single)
+        single = site.macs(_of_rank("svd", site, 1))
+        largest = _of_rank("svd", site, site.num_macs // single)
         ranks = range(1, largest.ranks[0] + 1)
         # The last is to leave the layer alone.
         candidates.append([*ranks, None])
@@ -165,7 +174,7 @@ def _whitened(network, target):
         costs.append(np.append(single * np.array(ranks), site.num_macs))
     chosen = whitened_svd.allocate(losses, costs, network.budget(target))
     plan = {
-        path: _spatial(network.sites[path], ranks[i])
+        path: _of_rank("svd", network.sites[path], ranks[i])
         for path, ranks, i in zip(parts, candidates, chosen, strict=True)
         if ranks[i] is not None
     }
