@@ -53,13 +53,13 @@ def images(rng):
 
 @pytest.fixture
 def world(monkeypatch):
-    """Networks take `BASE` and `SHARE` of what the table says of layers."""
+    """Networks take `BASE` and a share of what the table says of layers."""
 
     def network_seconds(table, sites, plan):
         pairs = [(site, plan.get(path)) for path, site in sites.items()]
-        return BASE + SHARE * sum(table.layer_seconds(pairs))
+        return BASE + made.share * sum(table.layer_seconds(pairs))
 
-    made = types.SimpleNamespace(table=Table(), measured=[])
+    made = types.SimpleNamespace(table=Table(), measured=[], share=SHARE)
 
     def measure(models, runtime, **options):
         from tfcompress.planning import Survey
@@ -139,13 +139,37 @@ def test_faster_takes_nothing_that_is_slower(model, images, world):
     assert slower(anything) and not slower(faster)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.2])
-def test_what_cannot_be_met_is_refused(share, model, images, world):
-    world.table.penalty = 0.3e-3
-    with pytest.raises(ValueError, match="latency|impossible"):
+def test_what_only_the_table_holds_impossible_is_met(model, images, world):
+    # More is to be saved than all layers take by the table, half of what
+    # they take in the network.
+    world.share = 2.0
+    planner = LatencyPlanner(world.table)
+    budget = tc.Budget(latency=0.4)
+    tc.compress(model, budget=budget, data=images, latency=planner)
+    assert planner.met.is_met
+    assert world.measured[-1] <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("penalty", "reason"),
+    [(3e-4, "The fastest took"), (1, "no candidate of any layer is faster")],
+)
+def test_what_cannot_be_met_is_refused(penalty, reason, model, images, world):
+    world.table.penalty = penalty
+    with pytest.raises(ValueError, match=reason):
         tc.compress(
             model,
-            budget=tc.Budget(latency=share),
+            budget=tc.Budget(latency=0.05),
+            data=images,
+            latency=LatencyPlanner(world.table),
+        )
+
+
+def test_another_resource_that_is_impossible_is_named(model, images, world):
+    with pytest.raises(ValueError, match="`params` must be at least"):
+        tc.compress(
+            model,
+            budget=tc.Budget(latency=0.5, params=0.001),
             data=images,
             latency=LatencyPlanner(world.table),
         )

@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfcompress.budget import allocate
+from tfcompress.budget.allocation import smallest
 from tfcompress.latency.budget import meet_latency
 from tfcompress.latency.cliffs import beyond_cliffs
 from tfcompress.latency.networks import NetworkLatency, measure_plan
@@ -51,17 +52,28 @@ class LatencyPlanner:
         limit = budget.limits(timed.totals | {"latency": network.original})
         limit = limit["latency"]
 
+        total = timed.totals["latency"]
+        least = smallest(timed, "latency")
+        if least >= total:
+            raise ValueError(
+                f"The latency budget of {1e3 * limit:.3g} ms is impossible: "
+                "no candidate of any layer is faster than the layer as it is"
+            )
+
         def solve(scale):
             # The layers share what is left of the limit by the prediction.
-            seconds = network.allowance(limit, scale)
-            if seconds <= 0:
+            # Where that is too little the fastest plan may keep it yet: only
+            # its network's measurement says. The solver rounds.
+            seconds = max(network.allowance(limit, scale), 1.001 * least)
+            own = dataclasses.replace(budget, latency=min(1.0, seconds / total))
+            try:
+                return shot.plan_of(allocate(timed, own))
+            except ValueError as error:
                 raise ValueError(
-                    f"The latency budget of {1e3 * limit:.3g} ms is "
-                    "impossible: what is not in the layers takes more"
-                )
-            share = min(1.0, seconds / timed.totals["latency"])
-            own = dataclasses.replace(budget, latency=share)
-            return shot.plan_of(allocate(timed, own))
+                    f"The budget with a latency of {1e3 * limit:.3g} ms is "
+                    "impossible; of the layers alone, with their latency "
+                    f"in the table: {error}"
+                ) from error
 
         def measured(plan):
             before, after = measure_plan(
