@@ -187,6 +187,19 @@ def test_a_rebuilt_kernel_is_one_stock_layer(rng):
     assert not only.trainable
 
 
+def test_without_chains_kernels_alone_are_rebuilt(rng):
+    x = inputs = keras.Input((8, 8, 6))
+    for how in ("factorized", "reconstructed"):
+        x = CONV2D(6, 3, method="svd", ranks=2, implementation=how, name=how)(x)
+    model = keras.Model(inputs, x)
+    new = standardize(model, chains=False)
+    kept, rebuilt = new.get_layer("factorized"), new.get_layer("reconstructed")
+    assert type(kept) is CONV2D and type(rebuilt) is layers.Conv2D
+    assert kept is not model.get_layer("factorized")
+    images = rng.normal(size=(2, 8, 8, 6)).astype("float32")
+    assert relative_error(new(images), model(images)) < 1e-5
+
+
 @pytest.mark.parametrize("method", ["svd", "rcp", "rtk", "rtt", "rtr"])
 @pytest.mark.parametrize("constraint", [None, "non_neg"])
 @pytest.mark.parametrize("use_bias", [True, False])

@@ -11,7 +11,6 @@ from tfcompress.convolution import Convolution
 from tfcompress.decompositions.decomposition import FLOAT_BYTES
 from tfcompress.factorization import kernel_shape_4d
 from tfcompress.replacement import TENSORIZED
-from tfcompress.standardize import standardize
 
 # One small layer is lost in what a call takes; more of them do not fit into
 # memory where they are large.
@@ -133,7 +132,7 @@ def build(form, copies):
         copies: number of layers; 0 for a network that only hands its input on.
 
     Returns:
-        A Keras model of stock layers with random weights.
+        A Keras model with random weights.
     """
     inputs = x = keras.Input(form.input_shape)
     if copies == 0:
@@ -154,7 +153,7 @@ def build(form, copies):
             x, ends = y, [y]
         else:
             ends.append(y)
-    return standardize(keras.Model(inputs, ends))
+    return keras.Model(inputs, ends)
 
 
 def _settings(form):

@@ -9,6 +9,8 @@ import time
 
 import keras
 
+from tfcompress.standardize import standardize
+
 clock = time.perf_counter
 
 
@@ -22,6 +24,7 @@ def configure(threads):
 
 def prepare(model, batch_size, threads, jit_compile=None):
     """A function that runs the model on random inputs once."""
+    model = standardize(model, chains=False)
     graph, inputs = concrete(model, batch_size, jit_compile)
 
     def call():

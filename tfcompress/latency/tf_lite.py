@@ -4,6 +4,7 @@ import warnings
 
 from tfcompress.latency import tf_graph
 from tfcompress.latency.tf_graph import clock, configure
+from tfcompress.standardize import standardize
 
 __all__ = ["clock", "configure", "prepare"]
 
@@ -21,7 +22,7 @@ def interpret(model, batch_size, threads):
         convert_variables_to_constants_v2,
     )
 
-    graph, inputs = tf_graph.concrete(model, batch_size)
+    graph, inputs = tf_graph.concrete(standardize(model), batch_size)
     # The converter itself leaves variables of Keras 3 outside of the file.
     frozen = convert_variables_to_constants_v2(graph)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
