@@ -171,6 +171,19 @@ def test_another_machine_measures_for_itself(
     assert len(LatencyTable(Runtime("tf"), path)) == 0
 
 
+def test_other_switches_of_tensorflow_measure_for_themselves(
+    model, worker, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    path = tmp_path / "latency.json"
+    LatencyTable(Runtime("tf"), path, start=worker).layer_seconds(
+        pairs_of(model)
+    )
+    assert len(LatencyTable(Runtime("tf"), path)) > 0
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert len(LatencyTable(Runtime("tf"), path)) == 0
+
+
 def test_a_run_that_was_killed_goes_on(model, worker, tmp_path):
     path = tmp_path / "latency.json"
     pairs = pairs_of(model, 0.25)

@@ -91,11 +91,16 @@ class LatencyPlanner:
             ),
         )
         if not self.met.is_met:
+            fastest = self.met.best.seconds
+            advice = (
+                "ask for that, or allow more methods"
+                if fastest < network.original
+                else "on this runtime nothing is faster than the original"
+            )
             raise ValueError(
                 f"No plan was measured to keep {1e3 * limit:.3g} ms. The "
-                f"fastest took {1e3 * self.met.best.seconds:.3g} ms, "
-                f"{self.met.best.seconds / network.original:.3f} of the "
-                "original's; ask for that, or allow more methods"
+                f"fastest took {1e3 * fastest:.3g} ms, "
+                f"{fastest / network.original:.3f} of the original's; {advice}"
             )
         return self.met.best.plan
 

@@ -1,6 +1,7 @@
 """What layers take on a runtime, measured once and kept in a file."""
 
 import json
+import os
 
 from tfcompress import files
 from tfcompress.latency.machine import describe
@@ -13,6 +14,8 @@ PROCEDURE = 2
 # So many candidates are timed in turns beside the stock layer.
 GROUP = 12
 _EMPTY = "empty"
+# Where they are set, the kernels are others.
+_SWITCHES = {"TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS"}
 
 
 class LatencyTable:
@@ -177,6 +180,9 @@ def _machine(runtime):
             "batch_size": runtime.batch_size,
             "procedure": PROCEDURE,
             **runtime.versions,
+            **{
+                name: os.environ[name] for name in _SWITCHES & os.environ.keys()
+            },
         },
         sort_keys=True,
     )
