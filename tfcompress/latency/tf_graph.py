@@ -27,7 +27,8 @@ def prepare(model, batch_size, threads, jit_compile=None):
     model = standardize(model, chains=False)
     graph, inputs = concrete(model, batch_size, jit_compile)
 
-    def call():
+    def call(model=model):
+        # A graph does not keep the variables of its model; a default does.
         # An accelerator is done when its result can be read.
         graph(*inputs)[0].numpy()
 

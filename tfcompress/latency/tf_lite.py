@@ -22,7 +22,9 @@ def interpret(model, batch_size, threads):
         convert_variables_to_constants_v2,
     )
 
-    graph, inputs = tf_graph.concrete(standardize(model), batch_size)
+    # A graph does not keep the variables of its model.
+    model = standardize(model)
+    graph, inputs = tf_graph.concrete(model, batch_size)
     # The converter itself leaves variables of Keras 3 outside of the file.
     frozen = convert_variables_to_constants_v2(graph)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
