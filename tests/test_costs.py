@@ -39,6 +39,10 @@ class Recorder:
         self.macs += math.prod(sizes.values())
         return ops.einsum(equation, x, y)
 
+    def matmul(self, x, y):
+        self.macs += math.prod(x.shape) * y.shape[-1]
+        return ops.matmul(x, y)
+
 
 CASES = [
     ((3, 3, 8, 12), 1, Convolution((1, 1), "same")),
