@@ -72,6 +72,7 @@ ABLATION = {
     "residual target": {"residual": False},
     "rectifier": {"rounds": 0},
     "refit of what is not compressed": {"refit": False},
+    "repair of biases": {"bias": False},
     "metric of the layers behind": {"downstream": False},
 }
 

@@ -80,8 +80,24 @@ def test_each_part_of_the_fit_is_of_use(model, x):
         return error(model, fitted, x)
 
     best = lost()
-    for name in ("sequential", "anchored", "data_aware"):
+    for name in ("sequential", "anchored", "data_aware", "bias"):
         assert best < lost(**{name: False}), name
+
+
+def test_biases_and_means_stay_where_they_are_not_repaired(model, x):
+    plan = tc.make_plan(model, "svd", 0.3)
+    fitted = tc.compress(
+        model, plan=plan, data=x, settings=calibration.Settings(bias=False)
+    )
+    for name, weight in (
+        *(("grouped", "bias"), ("head", "bias")),
+        *(("norm", "moving_mean"), ("norm_two", "moving_mean")),
+    ):
+        old, new = (
+            keras.ops.convert_to_numpy(getattr(m.get_layer(name), weight))
+            for m in (model, fitted)
+        )
+        np.testing.assert_allclose(old, new, err_msg=name)
 
 
 def test_a_plan_for_nothing_changes_nothing(model, x):

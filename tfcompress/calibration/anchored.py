@@ -58,6 +58,8 @@ class Settings:
             inputs, instead of what the original network gave.
         residual: False leaves the shortcut out of the target.
         refit: False leaves layers alone that are not compressed.
+        bias: False leaves biases, and the means of batch normalization, as
+            they are.
         downstream: False takes the plain mean square of the outputs, instead
             of what the layers behind make of an error (`downstream`).
     """
@@ -71,6 +73,7 @@ class Settings:
     anchored: bool = True
     residual: bool = True
     refit: bool = True
+    bias: bool = True
     downstream: bool = True
 
 
@@ -258,7 +261,8 @@ class LayerFit:
         self.bias = (
             as_array(layer.bias) if layer.use_bias else np.zeros(channels)
         )
-        self.centre = layer.use_bias or behind.norm is not None
+        has_bias = layer.use_bias or behind.norm is not None
+        self.centre = settings.bias and has_bias
         self.moments = Moments()
         for x in rows.inputs:
             self.moments.add_inputs(x)
@@ -319,8 +323,9 @@ class LayerFit:
 
     def _least_squares(self, decomposition, goals, factors=None):
         moments = self.moments.without_targets()
+        fixed = 0.0 if self.centre else self.bias
         for x, y in zip(self.rows.inputs, goals, strict=True):
-            moments.add_targets(x, self._grouped(y))
+            moments.add_targets(x, self._grouped(y - fixed))
         cross = moments.centred_cross(self.centre)
         kernel = np.stack(
             [
@@ -333,7 +338,7 @@ class LayerFit:
         if decomposition is not None:
             factors = self._factors(decomposition, kernel, factors)
             kernel = self._blocks(decomposition.reconstruct(factors))
-        bias = np.zeros(moments.target_mean.shape)
+        bias = self.bias
         if self.centre:
             bias = moments.target_mean - np.einsum(
                 "gd,gdn->gn", moments.mean, kernel
