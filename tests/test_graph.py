@@ -55,6 +55,26 @@ class Scale(layers.Layer):
         return {**super().get_config(), "factor": self.factor}
 
 
+def test_layers_that_are_left_out_hand_their_input_on(rng):
+    inputs = keras.Input((4,))
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4), layers.ReLU(name="out")],
+        name="inner",
+    )
+    x = layers.Activation("tanh", name="off")(inner(inputs))
+    model = keras.Model(inputs, [x, layers.Dense(2)(x)])
+    new = graph.clone(
+        model, lambda path, layer: [] if path in ("off", "inner/out") else None
+    )
+    found = {"off", "inner/out"}
+    assert found.isdisjoint(paths(new)) and found <= set(paths(model))
+    given = rng.normal(size=(3, 4)).astype("float32")
+    x = model.get_layer("inner").layers[0](given)
+    expected = x, model.layers[-1](x)
+    for a, b in zip(new(given), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 class Opaque(layers.Layer):
     """A layer without a config."""
 

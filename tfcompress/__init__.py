@@ -4,6 +4,7 @@ from tfcompress.budget import Budget
 from tfcompress.compression import compress
 from tfcompress.decompositions import methods
 from tfcompress.factorization import Factorization, decompose
+from tfcompress.folding import fold_batch_norm
 from tfcompress.frontier import Frontier, frontier
 from tfcompress.layers import (
     TensorizedConv1D,
@@ -44,6 +45,7 @@ __all__ = [
     "TensorizedDense",
     "compress",
     "decompose",
+    "fold_batch_norm",
     "frontier",
     "generate_model_compr_kwargs",
     "make_plan",

@@ -47,7 +47,8 @@ def standardize(model, chains=True):
         chains: False leaves layers that contract their factors one by one as
             they are, and rebuilds kernels alone. That is the fastest form for
             TensorFlow on CPUs, where the 1 x 1 convolutions of a chain take
-            several times as long as the matrix products inside of the layer.
+            several times as long as the matrix products inside of the layer;
+            with `fold_batch_norm` behind it.
 
     Returns:
         A model that is not compiled.

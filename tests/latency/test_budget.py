@@ -15,7 +15,7 @@ class Synthetic(NetworkLatency):
 
     @classmethod
     def new(cls):
-        return cls(original=ORIGINAL, sites={}, table=None)
+        return cls(original=ORIGINAL, start=ORIGINAL, sites={}, table=None)
 
     def saved(self, plan, progress=None):
         return plan

@@ -35,9 +35,10 @@ from tfcompress import graph
 from tfcompress.calibration import downstream, weighted
 from tfcompress.calibration.metric import Metric
 from tfcompress.calibration.moments import Moments
-from tfcompress.calibration.outputs import Behind, as_array
+from tfcompress.calibration.outputs import Behind
 from tfcompress.calibration.patches import Patches
 from tfcompress.graph.dataflow import Dataflow
+from tfcompress.graph.normalization import as_array
 from tfcompress.replacement import kernel_of
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from keras import ops
 
 from tfcompress.calibration.moments import LARGEST
-from tfcompress.calibration.outputs import as_array
 from tfcompress.graph.dataflow import Dataflow
+from tfcompress.graph.normalization import affine, as_array
 from tfcompress.layers import Tensorized
 from tfcompress.replacement import kernel_of
 
@@ -253,9 +253,7 @@ def _normalization(flow, step, own):
     layer = step.operation
     if layer.axis not in (-1, len(flow.shapes[step.outputs[0]]) - 1):
         return None
-    scale = 1 / np.sqrt(as_array(layer.moving_variance) + layer.epsilon)
-    if layer.scale:
-        scale = scale * as_array(layer.gamma)
+    scale, _ = affine(layer)
     return own * np.outer(scale, scale)
 
 

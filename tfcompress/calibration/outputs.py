@@ -5,9 +5,14 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from tfcompress.graph.dataflow import Step
+from tfcompress.graph.normalization import (
+    affine,
+    is_linear,
+    norm_behind,
+    only_consumer,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +44,16 @@ class Behind:
         """What is behind a step with one output of so many channels."""
         own = _clip_of(getattr(step.operation, "activation", None))
         plain = np.ones(channels), np.zeros(channels)
-        if own != _NONE or not _is_linear(step.operation):
+        if own != _NONE or not is_linear(step.operation):
             return cls(None, (), *plain, *own)
-        norm, shortcuts, number = None, (), step.outputs[0]
-        following = _only_consumer(flow, number)
-        # What is called several times could take up the bias of one call only.
-        once = flow.count(step.path) == 1
-        if following and once and _normalizes(flow, following, channels):
-            norm, number = following, following.outputs[0]
-            plain = _affine(norm.operation, channels)
-            following = _only_consumer(flow, number)
+        shortcuts, number = (), step.outputs[0]
+        norm = norm_behind(flow, step)
+        if norm:
+            number, plain = norm.outputs[0], affine(norm.operation)
+        following = only_consumer(flow, number)
         if following and _adds_alike(flow, following):
             shortcuts = tuple(n for n in following.inputs if n != number)
-            following = _only_consumer(flow, following.outputs[0])
+            following = only_consumer(flow, following.outputs[0])
         clip = _clip_of(following.operation) if following else _NONE
         return cls(norm, shortcuts, *plain, *clip)
 
@@ -59,39 +61,10 @@ class Behind:
 _NONE = (-math.inf, math.inf)
 
 
-def _only_consumer(flow, number):
-    consumers = flow.consumers.get(number, ())
-    if len(consumers) == 1 and number not in flow.outputs:
-        return consumers[0]
-    return None
-
-
 def _adds_alike(flow, step):
     """Whether a step adds tensors of one shape."""
     shapes = {flow.shapes[number] for number in step.inputs}
     return type(step.operation).__name__ == "Add" and len(shapes) == 1
-
-
-def _is_linear(operation):
-    activation = getattr(operation, "activation", None)
-    return activation in (None, keras.activations.linear)
-
-
-def _normalizes(flow, step, channels):
-    layer = step.operation
-    return (
-        isinstance(layer, keras.layers.BatchNormalization)
-        and layer.moving_mean.shape == (channels,)
-        and flow.count(step.path) == 1
-    )
-
-
-def _affine(layer, channels):
-    deviation = np.sqrt(as_array(layer.moving_variance) + layer.epsilon)
-    gamma = as_array(layer.gamma) if layer.scale else np.ones(channels)
-    beta = as_array(layer.beta) if layer.center else np.zeros(channels)
-    scale = gamma / deviation
-    return scale, beta - scale * as_array(layer.moving_mean)
 
 
 def _clip_of(operation):
@@ -109,8 +82,3 @@ def _clip_of(operation):
         return 0.0, 6.0
     name = type(operation).__name__
     return {"Relu": (0.0, math.inf), "Relu6": (0.0, 6.0)}.get(name, _NONE)
-
-
-def as_array(weight):
-    """A weight as a float64 NumPy array."""
-    return np.asarray(ops.convert_to_numpy(weight), np.float64)

@@ -4,7 +4,7 @@ The only place that knows how Keras stores a graph of layers; the tests of this
 package pin what it relies on.
 """
 
-from tfcompress.graph.cloning import clone
+from tfcompress.graph.cloning import clone, remake
 from tfcompress.graph.functional import as_functional
 from tfcompress.graph.stages import find_stages, stage_layers
 from tfcompress.graph.traversal import (
@@ -25,6 +25,7 @@ __all__ = [
     "has_known_sizes",
     "input_specs",
     "is_graph",
+    "remake",
     "run",
     "stage_layers",
     "trace",

@@ -21,8 +21,8 @@ def clone(model, replace):
         model: a built functional or Sequential model.
         replace: called once per layer as `replace(path, layer)`, with the
             paths of `walk`. Returns None to copy the layer, or what stands in
-            its place: a layer, or a list of layers that follow each other.
-            Their values are left to the caller.
+            its place: a layer, or a list of layers that follow each other,
+            empty to hand its input on. Their values are left to the caller.
 
     Returns:
         A model.
@@ -31,6 +31,12 @@ def clone(model, replace):
         ValueError: if a layer cannot be copied; it names the layer.
     """
     return _Cloner(model, replace).clone()
+
+
+def remake(layer, **changes):
+    """A new layer by the config of another, with some settings changed."""
+    with keras.saving.custom_object_scope(_objects(layer)):
+        return type(layer).from_config({**layer.get_config(), **changes})
 
 
 class _Cloner:
@@ -71,9 +77,11 @@ class _Cloner:
 
     def call(self, operation, *args, **kwargs):
         args, kwargs = keras.tree.map_structure(self.own, (args, kwargs))
-        first, *rest = self.counterpart(operation)
-        outputs = first(*args, **kwargs)
-        for layer in rest:
+        layers = self.counterpart(operation)
+        if not layers:
+            return args[0] if args else next(iter(kwargs.values()))
+        outputs = layers[0](*args, **kwargs)
+        for layer in layers[1:]:
             outputs = layer(outputs)
         return outputs
 
@@ -117,8 +125,7 @@ class _Cloner:
                 dtype=layer.dtype_policy,
             )
         try:
-            with keras.saving.custom_object_scope(_objects(layer)):
-                new = type(layer).from_config(layer.get_config())
+            new = remake(layer)
         except (
             AttributeError,
             NotImplementedError,

@@ -69,7 +69,7 @@ def meet_latency(
             meet the limit with such a scale, see `NetworkLatency.allowance`;
             raises a ValueError if there is none.
         measure: called as `measure(plan)` for seconds per call of the original
-            and of the network of the plan, measured in turns.
+            as it is and of the network of the plan, measured in turns.
         tolerance: how far below the limit is near enough, relative to it.
         rounds: plans to measure at most.
         progress: called as `progress(done, total, trial)` after each.
@@ -114,7 +114,7 @@ def meet_latency(
         if near or len(trials) == rounds:
             break
         bracket = _narrowed(bracket, latency.scale, seconds > limit)
-        right = latency.corrected(plan, before, after)
+        right = latency.corrected(plan, seconds)
         scale = _aimed(right, limit, (1 - tolerance / 2) * limit)
         latency = right.with_scale(_within(bracket, scale))
     return Met(limit, _best(trials, limit), tuple(trials))
@@ -127,8 +127,10 @@ def _narrowed(bracket, scale, too_slow):
 
 def _aimed(latency, limit, aim):
     """The scale at which a plan that meets `limit` by it takes `aim`."""
-    saved = latency.original - aim
-    return latency.scale * (latency.original - limit) / saved
+    if latency.start <= limit:
+        return latency.scale
+    saved = latency.start - aim
+    return latency.scale * (latency.start - limit) / saved
 
 
 def _within(bracket, scale):

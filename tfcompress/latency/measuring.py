@@ -30,18 +30,27 @@ class BusyMachineWarning(UserWarning):
     """What was measured says little: the machine had other work."""
 
 
-def measure(models, runtime, *, sampling=None, timeout=TIMEOUT, progress=None):
+def measure(
+    models,
+    runtime,
+    *,
+    as_is=(),
+    sampling=None,
+    timeout=TIMEOUT,
+    progress=None,
+):
     """How long Keras models take on a runtime, measured in turns.
 
     Networks are timed in the form that is fastest there: on `"tflite"` as the
-    stock layers of `standardize`, on the others with kernels rebuilt once, as
-    by `standardize(model, chains=False)`. The measuring process has
-    `runtime.threads` CPUs for itself, as far as other programs let it.
+    stock layers of `standardize`, on the others as by
+    `fold_batch_norm(standardize(model, chains=False))`. The measuring process
+    has `runtime.threads` CPUs for itself, as far as other programs let it.
 
     Args:
         models: dictionary from name to a built Keras model with known input
             sizes.
         runtime: a `Runtime`.
+        as_is: names of the models that are timed as they are instead.
         sampling: a `Sampling`; by default 25 rounds, up to three attempts.
         timeout: seconds to wait for a sign of life of the process.
         progress: called as `progress(done, total, what)`.
@@ -65,7 +74,9 @@ def measure(models, runtime, *, sampling=None, timeout=TIMEOUT, progress=None):
         for number, (name, model) in enumerate(models.items()):
             path = pathlib.Path(folder) / f"{number}.keras"
             graph.as_functional(model).save(path)
-            networks.append({"name": name, "file": str(path)})
+            networks.append(
+                {"name": name, "file": str(path), "as_is": name in as_is}
+            )
         with Worker(runtime, timeout) as worker:
             return worker.measure(networks, sampling, progress)
 

@@ -36,6 +36,9 @@ def with_random_factors(model, plan):
 def measure_plan(model, plan, runtime, **options):
     """Timings of a model and of what a plan makes of it, in turns.
 
+    The model is timed as it is, the other one in the form in which it is to be
+    deployed, see `measure`.
+
     Args:
         model: a built Keras model.
         plan: a `Plan` of it, or a dictionary from path to `Decomposition`.
@@ -46,7 +49,7 @@ def measure_plan(model, plan, runtime, **options):
         A pair of `Timing`: before, after.
     """
     models = {"before": model, "after": with_random_factors(model, plan)}
-    timings = measure(models, runtime, **options)
+    timings = measure(models, runtime, as_is=("before",), **options)
     return timings["before"], timings["after"]
 
 
@@ -55,36 +58,49 @@ class NetworkLatency:
     """Predicts the latency of a network under a plan.
 
     A network takes more or less than the sum of its layers: operations are
-    fused, caches are warm or cold. So the prediction begins at the original,
-    which was measured, and adds the differences of the layers, scaled:
+    fused, caches are warm or cold. So the prediction begins at the original in
+    the form in which networks are deployed, which was measured, and adds the
+    differences of the layers, scaled:
 
-        latency(plan) = original + scale * sum(after - before of each layer)
+        latency(plan) = start + scale * sum(after - before of each layer)
 
     `corrected` sets the scale right after one compressed network was measured.
 
     Attributes:
-        original: seconds per call of the original network.
+        original: seconds per call of the original network as it is.
+        start: the same in the form in which networks are deployed.
         sites: dictionary from path to `Site` of the layers.
         table: a `LatencyTable`.
         scale: see above.
     """
 
     original: float
+    start: float
     sites: dict
     table: LatencyTable
     scale: float = 1.0
 
     @classmethod
     def fit(cls, model, table, **options):
-        """Measures the original network.
+        """Measures the original network, in both forms.
 
         Args:
             model: a built Keras model with known input sizes.
             table: a `LatencyTable`; its runtime is taken.
             **options: as `measure`.
         """
-        timing = measure({"before": model}, table.runtime, **options)["before"]
-        return cls(timing.median, Survey.of(model).sites, table)
+        timings = measure(
+            {"original": model, "start": model},
+            table.runtime,
+            as_is=("original",),
+            **options,
+        )
+        return cls(
+            timings["original"].median,
+            timings["start"].median,
+            Survey.of(model).sites,
+            table,
+        )
 
     def saved(self, plan, progress=None):
         """Seconds that the layers of a plan take less, by the table."""
@@ -95,7 +111,7 @@ class NetworkLatency:
 
     def predict(self, plan, progress=None):
         """Seconds per call of the network that a plan leads to."""
-        return self.original - self.scale * self.saved(plan, progress)
+        return self.start - self.scale * self.saved(plan, progress)
 
     def allowance(self, limit, scale=None, progress=None):
         """Seconds that all layers of `sites` may take in total, by the table.
@@ -109,24 +125,24 @@ class NetworkLatency:
         """
         pairs = [(site, None) for site in self.sites.values()]
         total = sum(self.table.layer_seconds(pairs, progress))
-        return total - (self.original - limit) / (scale or self.scale)
+        return total - (self.start - limit) / (scale or self.scale)
 
-    def corrected(self, plan, before, after):
-        """The prediction with the scale at which it is right for a plan.
+    def corrected(self, plan, seconds):
+        """The prediction that is right for a plan.
 
         Args:
             plan: a plan whose network was measured.
-            before: seconds of the original, measured in turns with it.
-            after: seconds of the network of the plan.
+            seconds: what that took, on the machine as fast as at `fit`.
 
         Returns:
-            A `NetworkLatency`. Its scale stays in bounds, and is the least
+            A `NetworkLatency` with another scale, or another start by a plan
+            that compresses nothing. The scale stays in bounds, and is the least
             where the network got slower though its layers got faster.
         """
+        if not plan:
+            return dataclasses.replace(self, start=seconds)
         saved = self.saved(plan)
-        # The speed of the machine now may not be that at `fit`.
-        found = self.original * (1 - after / before)
-        scale = found / saved if saved else self.scale
+        scale = (self.start - seconds) / saved if saved else self.scale
         return self.with_scale(min(max(scale, LEAST_SCALE), MOST_SCALE))
 
     def with_scale(self, scale):

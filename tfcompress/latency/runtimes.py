@@ -13,9 +13,10 @@ class Engine:
 
     Attributes:
         module: what the measuring process imports. It has `configure(threads)`,
-            called before anything else, `prepare(model, batch_size, threads)`,
-            which returns a function that runs a Keras model once, and `clock`,
-            a function that returns seconds.
+            called before anything else, `deployed(model)`, which returns a
+            Keras model in the form that is fastest there, `prepare(model,
+            batch_size, threads)`, which returns a function that runs it once,
+            and `clock`, a function that returns seconds.
         needs: modules that must be installed.
         install: what to tell who lacks them.
         packages: those whose versions may change the speed; of these, the ones

@@ -6,7 +6,12 @@ from tfcompress.latency import tf_graph
 from tfcompress.latency.tf_graph import clock, configure
 from tfcompress.standardize import standardize
 
-__all__ = ["clock", "configure", "prepare"]
+__all__ = ["clock", "configure", "deployed", "prepare"]
+
+
+def deployed(model):
+    """The model in the form that is fastest here; the converter folds."""
+    return standardize(model)
 
 
 def prepare(model, batch_size, threads):
@@ -22,8 +27,6 @@ def interpret(model, batch_size, threads):
         convert_variables_to_constants_v2,
     )
 
-    # A graph does not keep the variables of its model.
-    model = standardize(model)
     graph, inputs = tf_graph.concrete(model, batch_size)
     # The converter itself leaves variables of Keras 3 outside of the file.
     frozen = convert_variables_to_constants_v2(graph)

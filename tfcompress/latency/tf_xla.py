@@ -1,9 +1,9 @@
 """Keras models compiled by XLA, for the process that measures."""
 
 from tfcompress.latency import tf_graph
-from tfcompress.latency.tf_graph import clock, configure
+from tfcompress.latency.tf_graph import clock, configure, deployed
 
-__all__ = ["clock", "configure", "prepare"]
+__all__ = ["clock", "configure", "deployed", "prepare"]
 
 
 def prepare(model, batch_size, threads):

@@ -1,9 +1,9 @@
 """The process that measures: `python -m tfcompress.latency.worker SETTINGS`.
 
 Talks in lines of JSON. Reads requests `{"networks": [...], "sampling": {...}}`,
-each network `{"name", "file"}` of a Keras model or `{"name", "form", "copies"}`
-of a micro-network. Answers with any number of `{"progress": [done, total,
-what]}` and then `{"timings", "disturbance"}` or `{"error"}`.
+each network `{"name", "file", "as_is"}` of a Keras model or `{"name", "form",
+"copies"}` of a micro-network. Answers with any number of `{"progress": [done,
+total, what]}` and then `{"timings", "disturbance"}` or `{"error"}`.
 """
 
 import dataclasses
@@ -73,8 +73,11 @@ def _prepared(networks, engine, settings, progress):
     for done, network in enumerate(networks, start=1):
         name = network["name"]
         try:
+            model = _model(network)
+            if not network.get("as_is"):
+                model = engine.deployed(model)
             calls[name] = engine.prepare(
-                _model(network), settings["batch_size"], settings["threads"]
+                model, settings["batch_size"], settings["threads"]
             )
         except Exception as error:
             raise RuntimeError(
