@@ -125,6 +125,23 @@ def test_a_file_in_the_place_stays(given, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tfcompress.latency.BusyMachineWarning")
+def test_what_is_measured_says_how_it_is_deployed(given, tmp_path):
+    text = assert_succeeds(
+        compress.main,
+        *given,
+        "--params=0.8",
+        "--faster",
+        "--runtime=tflite",
+        "--runtime_threads=1",
+        "--methods=svd",
+        **NAMES,
+    )
+    assert "on tflite: tc.standardize(model)" in text.out
+    assert (tmp_path / "out" / "latency.json").exists()
+
+
+@pytest.mark.slow
 def test_a_killed_run_goes_on(given, tmp_path):
     """Killed at the second layer of the table, then started again."""
     program = [

@@ -10,7 +10,9 @@ from tfcompress.latency.runtimes import Engine
 
 @pytest.fixture
 def absent(monkeypatch):
-    engine = Engine("nowhere", ("no_such_module",), "buy it", ("keras",))
+    engine = Engine(
+        "nowhere", "model", ("no_such_module",), "buy it", ("keras",)
+    )
     monkeypatch.setitem(ENGINES, "absent", engine)
     return Runtime("absent")
 

@@ -89,13 +89,14 @@ def run(session):
         outcome.make_way(session, place)
         directory = session.open(path, settings, log="compress")
         start, progress = time.perf_counter(), session.timed_progress()
+        latency = _latency(budget, directory, progress)
         compressed = tc.compress(
             model,
             METHODS.value,
             budget=budget,
             data=data,
             images=IMAGES.value,
-            latency=_latency(budget, directory, progress),
+            latency=latency,
             accept="faster" if FASTER.value else None,
             include=flags.INCLUDE.value,
             exclude=_excluded(),
@@ -107,6 +108,12 @@ def run(session):
         session.print(f"\n{report}")
         if plan.remark:
             session.print(plan.remark)
+        if latency is not None:
+            runtime = latency.table.runtime
+            session.print(
+                f"Timed, and to be deployed, on {runtime.name}: "
+                f"{runtime.engine.form}"
+            )
         models.save(compressed, directory.file("model.keras"))
         reports.write(directory, plan, report)
         directory.finish(

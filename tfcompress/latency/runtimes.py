@@ -17,6 +17,7 @@ class Engine:
             Keras model in the form that is fastest there, `prepare(model,
             batch_size, threads)`, which returns a function that runs it once,
             and `clock`, a function that returns seconds.
+        form: how a user gets what `deployed` returns.
         needs: modules that must be installed.
         install: what to tell who lacks them.
         packages: those whose versions may change the speed; of these, the ones
@@ -24,28 +25,33 @@ class Engine:
     """
 
     module: str
+    form: str
     needs: tuple
     install: str
     packages: tuple
 
 
+_FOLDED = "tc.fold_batch_norm(tc.standardize(model, chains=False))"
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras")
 
 ENGINES = {
     "tf": Engine(
         "tfcompress.latency.tf_graph",
+        _FOLDED,
         ("tensorflow",),
         "pip install tensorflow-cpu",
         _TENSORFLOW,
     ),
     "xla": Engine(
         "tfcompress.latency.tf_xla",
+        _FOLDED,
         ("tensorflow",),
         "pip install tensorflow-cpu",
         _TENSORFLOW,
     ),
     "tflite": Engine(
         "tfcompress.latency.tf_lite",
+        "tc.standardize(model)",
         ("tensorflow",),
         "pip install tensorflow-cpu (which converts the models, and runs them "
         "where ai-edge-litert is not installed)",
