@@ -60,7 +60,7 @@ def world(monkeypatch):
         return BASE + made.share * sum(table.layer_seconds(pairs))
 
     made = types.SimpleNamespace(
-        table=Table(), measured=[], share=SHARE, undeployed=1.0
+        table=Table(), measured=[], share=SHARE, undeployed=1.0, extra=0.0
     )
 
     def measure(models, runtime, **options):
@@ -76,6 +76,7 @@ def world(monkeypatch):
     def measure_plan(model, plan, runtime, **options):
         found = [network_seconds(made.table, plan.sites, p) for p in ({}, plan)]
         found[0] *= made.undeployed
+        found[1] += made.extra
         made.measured.append(found[1] / found[0])
         return [types.SimpleNamespace(median=x) for x in found]
 
@@ -180,6 +181,18 @@ def test_what_cannot_be_met_is_refused(penalty, reason, model, images, world):
         tc.compress(
             model,
             budget=tc.Budget(latency=0.05),
+            data=images,
+            latency=LatencyPlanner(world.table),
+        )
+
+
+def test_a_refusal_names_what_deployment_alone_reaches(model, images, world):
+    # Compressed networks take longer than the table tells.
+    world.undeployed, world.extra = 1.25, 1.0
+    with pytest.raises(ValueError, match=r"0.800 of .*nothing compressed"):
+        tc.compress(
+            model,
+            budget=tc.Budget(latency=0.5),
             data=images,
             latency=LatencyPlanner(world.table),
         )
