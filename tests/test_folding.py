@@ -117,6 +117,13 @@ def test_what_others_see_is_left_alone(rng):
     assert "gone" not in [layer.name for layer in folded.layers]
 
 
+def test_a_norm_by_the_batch_is_left_alone(rng):
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3)(inputs)
+    x = layers.BatchNormalization()(x, training=True)
+    check(keras.Model(inputs, x), 1, rng)
+
+
 def test_a_norm_along_another_axis_is_left_alone(rng):
     inputs = keras.Input((4, 6, 3))
     x = layers.Conv2D(4, 1)(inputs)

@@ -14,8 +14,9 @@ def norm_behind(flow, step):
 
     Returns:
         A `Step`; None if there is none, if the step's layer has an activation,
-        or if one of both is called several times: what is done to a layer for
-        one call would be done for all of them.
+        if the normalization is always by the batch (`training=True`), or if one
+        of both is called several times: what is done to a layer for one call
+        would be done for all of them.
     """
     if not is_linear(step.operation) or flow.count(step.path) > 1:
         return None
@@ -24,6 +25,8 @@ def norm_behind(flow, step):
         return None
     norm = following.operation
     if not isinstance(norm, keras.layers.BatchNormalization):
+        return None
+    if following.kwargs.get("training"):
         return None
     axes = len(flow.shapes[step.outputs[0]])
     return following if norm.axis % axes == _axis(step, axes) else None
