@@ -177,6 +177,20 @@ def test_each_layer_has_the_default_methods_of_its_kind(model, x):
     assert found["head"] == {"svd"}
 
 
+@pytest.mark.parametrize("method", tc.methods())
+def test_every_method_has_candidates(method, model, x):
+    shot = calibration.OneShot(
+        model, x, methods=method, include=["one", "grouped", "head"], limit=16
+    )
+    table = shot.table()
+    for path in ("one", "grouped", "head"):
+        as_it_is, *found = table.layers[path]
+        assert as_it_is.error == 0 and found, path
+        errors = [candidate.error for candidate in found]
+        assert np.isfinite(errors).all() and max(errors) > 0
+        assert errors[-1] < errors[0], path
+
+
 def test_a_killed_run_goes_on(model, x, tmp_path, monkeypatch):
     folder = tmp_path / "work"
     build = candidates.slices.errors

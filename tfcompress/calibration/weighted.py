@@ -104,10 +104,10 @@ def decompose_block(block, kernel, metric, sweeps=3, **options):
 def approximate_block(block, kernel, metric):
     """Factors of one group, found quickly: by whitening where that can be."""
     options = {"sweeps": _QUICK} if "sweeps" in block.options else {}
-    if block.equation is None:
-        return decompose_block(block, kernel, metric, 0, **options)
     kernel = np.ascontiguousarray(kernel, np.float64)
     problem = Problem(block, kernel, metric)
+    if block.equation is None:
+        return problem.refitted(block.decompose(kernel, **options))
     return problem.refitted(_whitened(block, kernel, metric, options))
 
 
