@@ -424,3 +424,18 @@ def test_any_initializer_gives_its_mean_square(initializer):
     expected = float(ops.mean(ops.square(kernel)))
     found = float(ops.mean(ops.square(layer.reconstruct())))
     assert found == pytest.approx(expected, rel=0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_tensorflow_can_fuse_the_bias(kind):
+    # Grappler knows a bias by its operation: a sum of images is not fused, and
+    # where a shortcut is added after it ResNets take a third longer.
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("of TensorFlow's graphs")
+    _, cls, arguments, shape = PAIRS[kind]
+    layer = cls(*arguments, method="svd", ranks=2)
+    call = tf.function(layer).get_concrete_function(tf.zeros(shape))
+    names = [operation.type for operation in call.graph.get_operations()]
+    assert "BiasAdd" in names
+    assert "AddV2" not in names

@@ -299,7 +299,11 @@ class Tensorized(keras.layers.Layer, abc.ABC):
         if self.use_bias:
             shape = [1] * len(x.shape)
             shape[channel_axis] = self.units
-            x = x + ops.reshape(self.bias, shape)
+            bias = ops.reshape(self.bias, shape)
+            # TensorFlow fuses a bias into the convolution before it only where
+            # Keras says that it is one, and Keras mistakes rows of as many
+            # pixels as there are channels for the channels.
+            x = ops.add(x, bias) if channel_axis == -1 else x + bias
         return self.activation(x)
 
 
