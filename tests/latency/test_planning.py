@@ -60,7 +60,12 @@ def world(monkeypatch):
         return BASE + made.share * sum(table.layer_seconds(pairs))
 
     made = types.SimpleNamespace(
-        table=Table(), measured=[], share=SHARE, undeployed=1.0, extra=0.0
+        table=Table(),
+        measured=[],
+        share=SHARE,
+        undeployed=1.0,
+        extra=0.0,
+        overhead=0.0,
     )
 
     def measure(models, runtime, **options):
@@ -73,10 +78,11 @@ def world(monkeypatch):
             "start": types.SimpleNamespace(median=seconds),
         }
 
-    def measure_plan(model, plan, runtime, **options):
+    def measure_plan(model, plan, runtime, *, as_is=("before",), **options):
         found = [network_seconds(made.table, plan.sites, p) for p in ({}, plan)]
-        found[0] *= made.undeployed
-        found[1] += made.extra
+        if "before" in as_is:
+            found[0] *= made.undeployed
+        found[1] += made.extra + made.overhead * len(plan)
         made.measured.append(found[1] / found[0])
         return [types.SimpleNamespace(median=x) for x in found]
 
@@ -144,6 +150,24 @@ def test_faster_takes_nothing_that_is_slower(model, images, world):
         model, budget=budget, data=images, latency=planner, accept="faster"
     ).compression_plan
     assert slower(anything) and not slower(faster)
+
+
+def test_faster_holds_for_the_network(model, images, world):
+    # Each layer that is replaced costs the network more than the table says.
+    shot = calibration.OneShot(
+        model, images, latency=LatencyPlanner(world.table), accept="faster"
+    )
+    budget = tc.Budget(params=0.8)
+    planned = shot.plan(budget)
+    assert len(world.measured) == 1 and world.measured[0] < 1
+    world.measured.clear()
+    world.overhead = 4e-5
+    fewer = shot.plan(budget)
+    assert world.measured[0] > 1 >= world.measured[-1]
+    assert len(fewer) < len(planned)
+    world.overhead = 1.0
+    with pytest.raises(ValueError, match=r"fastest took \d+\.\d+ of it; allow"):
+        shot.plan(budget)
 
 
 def test_what_only_the_table_holds_impossible_is_met(model, images, world):

@@ -118,8 +118,11 @@ class Candidates:
         """
         return self._keep(_undominated)
 
-    def faster(self):
+    def faster(self, gain=0.0):
         """Only candidates that are smaller, and not slower, than the layer is.
+
+        Args:
+            gain: share of the layer's latency that they save at least.
 
         Raises:
             ValueError: if latency is not among the costs.
@@ -133,7 +136,7 @@ class Candidates:
         return self._keep(
             lambda found: [
                 c.costs["params"] < found[0].costs["params"]
-                and c.costs["latency"] <= found[0].costs["latency"]
+                and c.costs["latency"] <= (1 - gain) * found[0].costs["latency"]
                 for c in found
             ]
         )

@@ -33,23 +33,22 @@ def with_random_factors(model, plan):
     return rewrite(model, plan, factorize=factorize)
 
 
-def measure_plan(model, plan, runtime, **options):
+def measure_plan(model, plan, runtime, *, as_is=("before",), **options):
     """Timings of a model and of what a plan makes of it, in turns.
-
-    The model is timed as it is, the other one in the form in which it is to be
-    deployed, see `measure`.
 
     Args:
         model: a built Keras model.
         plan: a `Plan` of it, or a dictionary from path to `Decomposition`.
         runtime: a `Runtime`.
+        as_is: which of `"before"` and `"after"` is timed as it is, not in the
+            form in which it is to be deployed, see `measure`.
         **options: as `measure`.
 
     Returns:
         A pair of `Timing`: before, after.
     """
     models = {"before": model, "after": with_random_factors(model, plan)}
-    timings = measure(models, runtime, as_is=("before",), **options)
+    timings = measure(models, runtime, as_is=as_is, **options)
     return timings["before"], timings["after"]
 
 
