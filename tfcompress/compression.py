@@ -48,7 +48,7 @@ def compress(
         latency: a `tfcompress.latency.LatencyPlanner` of the runtime that will
             be used, for a budget of latency or `accept`.
         accept: `"faster"` compresses a layer only where it gets smaller and,
-            measured, not slower.
+            measured, not slower, and refuses where the network gets slower.
         evaluate: function from a model to a number, the higher the better; of
             several networks that keep the budget the best is taken.
             `"accuracy"` takes the labels in `data`.

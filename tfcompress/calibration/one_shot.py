@@ -41,7 +41,8 @@ class OneShot:
         latency: a `tfcompress.latency.LatencyPlanner`, for budgets of latency
             and `accept`.
         accept: `"faster"` for replacements alone that are smaller and,
-            measured, not slower; None for all.
+            measured, not slower, in a network that is not slower; None for
+            all.
         work: folder in which moments and tables are kept, so that a run that
             was killed goes on and a new budget costs seconds; None for none.
         progress: called as `progress(what, done, total)`.
