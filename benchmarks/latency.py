@@ -290,7 +290,8 @@ def page(rows, refused, load_before):
         "",
         f"{_THREADS.value} thread(s) of {os.cpu_count()} cores; load "
         f"{load_before:.1f} at the start. Medians of samples taken in turns, "
-        "milliseconds per call; spread: between the quartiles, the larger one "
+        "milliseconds per call, without how slow the machine was in each turn; "
+        "spread: between the quartiles, the larger one "
         "of the two networks.",
         "",
         "| " + " | ".join(HEADERS) + " |",

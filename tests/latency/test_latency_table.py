@@ -39,7 +39,7 @@ class FakeWorker(contextlib.AbstractContextManager):
         work = seconds_of(form) if network["copies"] else 0
         seconds = self.speed * (1e-5 + network["copies"] * work)
         busy = form.kernel[0] == 3
-        return Timing(1.5 * seconds, seconds, 2 * seconds, 25, busy)
+        return Timing(seconds, 0.9 * seconds, 1.1 * seconds, 25, busy)
 
 
 def seconds_of(form):

@@ -118,14 +118,35 @@ def test_a_machine_that_slows_down_is_noticed_by_the_reference():
     assert timings["f"].busy
 
 
+def test_a_machine_that_is_slow_for_a_while_is_so_for_all():
+    machine = Machine()
+    calls = {
+        "f": machine.function("f", 2.0),
+        "g": machine.function("g", 3.0, 3.0, 3.3),
+    }
+    paces = iter([1, 1, 1.5, 1.5, 0.8, 1])
+
+    def reference():
+        machine.slowness = next(paces)
+
+    timings, _ = sampler(
+        machine, reference, rounds=6, attempts=1, warm_up=3
+    ).take(calls)
+    assert timings["f"].median == pytest.approx(2, rel=0.05)
+    assert timings["g"].median == pytest.approx(3, rel=0.05)
+    # What is left is what they differ by, not the machine's half.
+    assert timings["f"].spread < 0.06 and timings["g"].spread < 0.06
+
+
 def test_only_what_is_spread_is_marked():
     machine = Machine()
     calls = {
         "even": machine.function("even", 2.0),
+        "even too": machine.function("even too", 1.0),
         "uneven": machine.function("uneven", 2.0, 4.0),
     }
     timings, disturbance = sampler(machine, attempts=2).take(calls)
-    assert not timings["even"].busy
+    assert not timings["even"].busy and not timings["even too"].busy
     assert timings["uneven"].busy and disturbance.busy
 
 

@@ -180,31 +180,42 @@ class Problem:
     def refitted(self, factors):
         """With the best last factor for these others, unless that is worse."""
         name = list(self.block.factor_shapes)[-1]
-        return self._improved(factors, name)
+        factors = self._in_double(factors)
+        return self._improved(factors, self.error(factors), name)[0]
 
     def descend(self, factors, sweeps):
+        factors = self._in_double(factors)
         error = self.error(factors)
         for _ in range(sweeps):
+            before = error
             for name in self.block.factor_shapes:
-                factors = self._improved(factors, name)
-            before, error = error, self.error(factors)
+                factors, error = self._improved(factors, error, name)
             if error >= before - TOLERANCE * max(before, 1e-12 * self.energy):
                 break
         return factors
 
-    def _improved(self, factors, name):
-        factors = {
+    def _in_double(self, factors):
+        return {
             key: np.asarray(x, np.float64)
             if key in self.block.factor_shapes
             else x
             for key, x in factors.items()
         }
+
+    def _improved(self, factors, error, name):
+        """The factors with the best one of a name, unless that is worse.
+
+        Returns:
+            A pair of the factors and their error.
+        """
         # Where the inputs hardly vary, a solution can overflow; it is refused.
         with np.errstate(over="ignore", invalid="ignore"):
             trial = {**factors, name: self._solve(factors, name)}
-            if not np.isfinite(trial[name]).all():
-                return factors
-            return min((factors, trial), key=self.error)
+            if np.isfinite(trial[name]).all():
+                found = self.error(trial)
+                if found < error:
+                    return trial, found
+        return factors, error
 
     def _solve(self, factors, name):
         if self._by_columns(name):

@@ -24,7 +24,7 @@ class Sampling:
         warm_up: calls of each function before.
         attempts: how often to measure while the machine is busy.
         spread: the distance between the quartiles of a quiet measurement at
-            most, relative to the median.
+            most, relative to the median, see `Timing`.
         drift: by how much the reference computation may be slower than the
             fastest one of the process, its median, relative to that.
         others: share of the CPUs that may go to others.
@@ -51,6 +51,9 @@ class Sampling:
 @dataclasses.dataclass(frozen=True)
 class Timing:
     """How long one call takes, in seconds.
+
+    Of several functions that were timed in turns, samples are divided by how
+    slow the machine was in their round.
 
     Attributes:
         median: of the samples.
@@ -188,7 +191,9 @@ class Sampler:
 
     def _judged(self, samples, references):
         limits = self._sampling
-        timings = {name: Timing.of(found) for name, found in samples.items()}
+        timings = {
+            name: Timing.of(found) for name, found in _steadied(samples).items()
+        }
         drift = 0.0
         if self._fastest:
             drift = statistics.median(references) / self._fastest - 1
@@ -209,6 +214,36 @@ class Sampler:
         for _ in range(count):
             call()
         return (self._clock() - start) / count
+
+
+def _steadied(samples):
+    """Samples without what all functions have in common in a round.
+
+    A machine goes fast for a while and slow for a while; in one round that is
+    the same for all. So each round is divided by its pace, the median over the
+    functions of how long each took relative to its own median: ratios within a
+    round stay what they are. One function alone has nothing to compare with.
+
+    Args:
+        samples: dictionary from name to seconds, one for each round.
+    """
+    if len(samples) < 2:
+        return samples
+    medians = {
+        name: statistics.median(found) or 1.0 for name, found in samples.items()
+    }
+    paces = [
+        statistics.median(
+            seconds / median
+            for seconds, median in zip(row, medians.values(), strict=True)
+        )
+        or 1.0
+        for row in zip(*samples.values(), strict=True)
+    ]
+    return {
+        name: [x / pace for x, pace in zip(found, paces, strict=True)]
+        for name, found in samples.items()
+    }
 
 
 def _amount(disturbance):

@@ -10,7 +10,7 @@ from tfcompress.latency.micro_networks import LayerForm
 
 FORMAT = 1
 # Counts up when times are taken in another way, so that they do not mix.
-PROCEDURE = 2
+PROCEDURE = 3
 # So many candidates are timed in turns beside the stock layer.
 GROUP = 12
 _EMPTY = "empty"
@@ -122,11 +122,9 @@ class LatencyTable:
             ),
         ]
         timings = worker.measure(networks, self._sampling)
-        # Other programs only ever add to a time: the lower quartile is nearer
-        # to what the layer takes than the median is.
-        empty = timings.pop(_EMPTY).low
+        empty = timings.pop(_EMPTY).median
         net = {
-            key: max(timing.low - empty, 0.0) / copies
+            key: max(timing.median - empty, 0.0) / copies
             for key, timing in timings.items()
         }
         factor = self._factor(dense.key, net[dense.key])
