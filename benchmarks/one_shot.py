@@ -35,8 +35,7 @@ from tfcompress.budget import allocate_finely
 from tfcompress.calibration import anchored
 from tfcompress.cli import models
 from tfcompress.files import read_json, write_json, write_text
-from tfcompress.stages import FitTrainer
-from tfcompress.stages.imitation import imitate
+from tfcompress.stages import FitTrainer, imitate
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfcompress.stages import FitTrainer
-from tfcompress.stages.imitation import ImitationTask, imitate
+from tfcompress.stages import FitTrainer, ImitationTask, imitate
 
 
 def network(seed):

@@ -9,6 +9,7 @@ from tfcompress.stages.batch_norm import reestimate_batch_norm
 from tfcompress.stages.blocks import BlockTask, train_blocks
 from tfcompress.stages.fine_tune import ClassificationTask, fine_tune
 from tfcompress.stages.fit import FitTrainer
+from tfcompress.stages.imitation import ImitationTask, imitate
 from tfcompress.stages.rollback import Rollback
 from tfcompress.stages.task import Task
 
@@ -16,9 +17,11 @@ __all__ = [
     "BlockTask",
     "ClassificationTask",
     "FitTrainer",
+    "ImitationTask",
     "Rollback",
     "Task",
     "fine_tune",
+    "imitate",
     "reestimate_batch_norm",
     "train_blocks",
 ]
