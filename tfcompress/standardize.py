@@ -45,10 +45,10 @@ def standardize(model, chains=True):
         model: a functional, Sequential or subclassed Keras model (see
             `graph.as_functional`). It is not changed.
         chains: False leaves layers that contract their factors one by one as
-            they are, and rebuilds kernels alone. That is the fastest form for
-            TensorFlow on CPUs, where the 1 x 1 convolutions of a chain take
-            several times as long as the matrix products inside of the layer;
-            with `fold_batch_norm` behind it.
+            they are, and rebuilds kernels alone. For one example at a time
+            that is faster on TensorFlow on CPUs: the matrix products inside of
+            the layer begin sooner than 1 x 1 convolutions. For many it is
+            slower: only convolutions are fused with what follows.
 
     Returns:
         A model that is not compiled.

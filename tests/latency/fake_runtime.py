@@ -17,7 +17,7 @@ def configure(threads):
     os.environ["FAKE_THREADS"] = str(threads)
 
 
-def deployed(model):
+def deployed(model, batch_size):
     return model
 
 

@@ -41,7 +41,9 @@ CALM = Sampling(
 
 @pytest.fixture
 def fake(monkeypatch):
-    engine = Engine("fake_runtime", "model", ("keras",), "never", ("keras",))
+    engine = Engine(
+        "fake_runtime", ("model",) * 2, ("keras",), "never", ("keras",)
+    )
     monkeypatch.setitem(ENGINES, "fake", engine)
     return Runtime("fake", threads=1, batch_size=3)
 
@@ -112,7 +114,9 @@ def test_nothing_to_time(fake):
 
 
 def test_a_runtime_that_is_missing(monkeypatch):
-    engine = Engine("fake_runtime", "model", ("no_such_module",), "buy it", ())
+    engine = Engine(
+        "fake_runtime", ("model",) * 2, ("no_such_module",), "buy it", ()
+    )
     monkeypatch.setitem(ENGINES, "absent", engine)
     runtime = Runtime("absent", threads=1)
     with pytest.raises(RuntimeMissingError, match="no_such_module"):

@@ -11,7 +11,7 @@ from tfcompress.latency.runtimes import Engine
 @pytest.fixture
 def absent(monkeypatch):
     engine = Engine(
-        "nowhere", "model", ("no_such_module",), "buy it", ("keras",)
+        "nowhere", ("model",) * 2, ("no_such_module",), "buy it", ("keras",)
     )
     monkeypatch.setitem(ENGINES, "absent", engine)
     return Runtime("absent")
@@ -95,3 +95,9 @@ def test_bystanders_have_what_is_neither_idle_nor_ours(monkeypatch, tmp_path):
 def test_a_system_that_does_not_tell_of_bystanders(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "_STAT", tmp_path / "none")
     assert machine.Bystanders(None).share() == 0
+
+
+def test_the_form_to_be_deployed_depends_on_the_batch():
+    assert "chains=False" in Runtime("tf", batch_size=1).form
+    assert "chains" not in Runtime("tf", batch_size=32).form
+    assert Runtime("tflite").form == "tc.standardize(model)"

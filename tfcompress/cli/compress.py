@@ -111,8 +111,7 @@ def run(session):
         if latency is not None:
             runtime = latency.table.runtime
             session.print(
-                f"Timed, and to be deployed, on {runtime.name}: "
-                f"{runtime.engine.form}"
+                f"Timed, and to be deployed, on {runtime.name}: {runtime.form}"
             )
         models.save(compressed, directory.file("model.keras"))
         reports.write(directory, plan, report)

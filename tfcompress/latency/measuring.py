@@ -41,10 +41,9 @@ def measure(
 ):
     """How long Keras models take on a runtime, measured in turns.
 
-    Networks are timed in the form that is fastest there: on `"tflite"` as the
-    stock layers of `standardize`, on the others as by
-    `fold_batch_norm(standardize(model, chains=False))`. The measuring process
-    has `runtime.threads` CPUs for itself, as far as other programs let it.
+    Networks are timed in the form that is fastest there, see `Runtime.form`.
+    The measuring process has `runtime.threads` CPUs for itself, as far as other
+    programs let it.
 
     Args:
         models: dictionary from name to a built Keras model with known input

@@ -138,7 +138,9 @@ def build(form, copies):
     if copies == 0:
         return keras.Model(inputs, keras.layers.Activation("linear")(inputs))
     stock = _STOCK[form.layer]
-    cls, settings = stock, {"use_bias": False, **_settings(form)}
+    # As in networks whose batch normalization is folded: what a runtime fuses
+    # with a layer is part of what the layer takes.
+    cls, settings = stock, {"activation": "relu", **_settings(form)}
     if form.method is not None:
         cls = TENSORIZED[stock][0]
         settings |= {

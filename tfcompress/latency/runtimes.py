@@ -13,11 +13,12 @@ class Engine:
 
     Attributes:
         module: what the measuring process imports. It has `configure(threads)`,
-            called before anything else, `deployed(model)`, which returns a
-            Keras model in the form that is fastest there, `prepare(model,
-            batch_size, threads)`, which returns a function that runs it once,
-            and `clock`, a function that returns seconds.
-        form: how a user gets what `deployed` returns.
+            called before anything else, `deployed(model, batch_size)`, which
+            returns a Keras model in the form that is fastest there,
+            `prepare(model, batch_size, threads)`, which returns a function that
+            runs it once, and `clock`, a function that returns seconds.
+        forms: how a user gets what `deployed` returns, for one example and for
+            several.
         needs: modules that must be installed.
         install: what to tell who lacks them.
         packages: those whose versions may change the speed; of these, the ones
@@ -25,33 +26,35 @@ class Engine:
     """
 
     module: str
-    form: str
+    forms: tuple
     needs: tuple
     install: str
     packages: tuple
 
 
-_FOLDED = "tc.fold_batch_norm(tc.standardize(model, chains=False))"
+_STOCK = "tc.standardize(model)"
+_FOLDED = f"tc.fold_batch_norm({_STOCK})"
+_CHAINED = "tc.fold_batch_norm(tc.standardize(model, chains=False))"
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras")
 
 ENGINES = {
     "tf": Engine(
         "tfcompress.latency.tf_graph",
-        _FOLDED,
+        (_CHAINED, _FOLDED),
         ("tensorflow",),
         "pip install tensorflow-cpu",
         _TENSORFLOW,
     ),
     "xla": Engine(
         "tfcompress.latency.tf_xla",
-        _FOLDED,
+        (_CHAINED, _CHAINED),
         ("tensorflow",),
         "pip install tensorflow-cpu",
         _TENSORFLOW,
     ),
     "tflite": Engine(
         "tfcompress.latency.tf_lite",
-        "tc.standardize(model)",
+        (_STOCK, _STOCK),
         ("tensorflow",),
         "pip install tensorflow-cpu (which converts the models, and runs them "
         "where ai-edge-litert is not installed)",
@@ -102,6 +105,11 @@ class Runtime:
     @property
     def engine(self):
         return ENGINES[self.name]
+
+    @property
+    def form(self):
+        """How a user gets a network in the form that is timed."""
+        return self.engine.forms[self.batch_size > 1]
 
     def check_installed(self):
         """Raises a RuntimeMissingError that names what is missing."""

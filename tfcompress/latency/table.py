@@ -10,7 +10,7 @@ from tfcompress.latency.micro_networks import LayerForm
 
 FORMAT = 1
 # Counts up when times are taken in another way, so that they do not mix.
-PROCEDURE = 3
+PROCEDURE = 4
 # So many candidates are timed in turns beside the stock layer.
 GROUP = 12
 _EMPTY = "empty"

@@ -23,9 +23,14 @@ def configure(threads):
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def deployed(model):
-    """The model in the form that is fastest here."""
-    return fold_batch_norm(standardize(model, chains=False))
+def deployed(model, batch_size):
+    """The model in the form that is fastest here.
+
+    A 1 x 1 convolution takes up bias, shortcut and activation behind it, a
+    matrix product inside of a tensorized layer does not, but begins sooner:
+    that is worth more where there is one example.
+    """
+    return fold_batch_norm(standardize(model, chains=batch_size > 1))
 
 
 def prepare(model, batch_size, threads, jit_compile=None):

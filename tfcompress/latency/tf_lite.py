@@ -9,7 +9,7 @@ from tfcompress.standardize import standardize
 __all__ = ["clock", "configure", "deployed", "prepare"]
 
 
-def deployed(model):
+def deployed(model, batch_size):
     """The model in the form that is fastest here; the converter folds."""
     return standardize(model)
 

@@ -75,7 +75,7 @@ def _prepared(networks, engine, settings, progress):
         try:
             model = _model(network)
             if not network.get("as_is"):
-                model = engine.deployed(model)
+                model = engine.deployed(model, settings["batch_size"])
             calls[name] = engine.prepare(
                 model, settings["batch_size"], settings["threads"]
             )
