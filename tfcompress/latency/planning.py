@@ -109,7 +109,10 @@ class LatencyPlanner:
         if least >= total and network.start > limit:
             raise ValueError(
                 f"The latency budget of {1e3 * limit:.3g} ms is impossible: "
-                "no candidate of any layer is faster than the layer as it is"
+                "no candidate of any layer is faster than the layer as it is. "
+                "With nothing compressed, in the form to be deployed, the "
+                f"network takes {1e3 * network.start:.3g} ms, "
+                f"{network.start / network.original:.3f} of the original's"
             )
 
         def solve(scale):
