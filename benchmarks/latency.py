@@ -134,29 +134,26 @@ def load(name):
     return zoo.build(name)
 
 
-def versions(model, table, sampling, refused):
+def versions(shot, table, sampling, refused):
     """Dictionary from the name of a version to its plan and its promise.
 
     Args:
-        model: a Keras model.
+        shot: a `OneShot` of the model; its tables serve all runtimes.
         table: a `LatencyTable`.
         sampling: a `Sampling`.
         refused: list of texts, extended by budgets that cannot be met.
     """
-    found = {}
+    model, found = shot.model, {}
     for rate in _RATES.value:
         name = f"{_METHOD.value} {rate}"
         found[name] = tc.make_plan(model, _METHOD.value, rate=float(rate)), None
-    shot = None
     asked = [
         (f"latency={share}", {"latency": float(share)}, None)
         for share in _SHARES.value
     ] + [("macs=0.5, faster", {"macs": 0.5}, "faster")] * _FASTER.value
     for name, budget, accept in asked:
-        planner = latency.LatencyPlanner(table, sampling, report)
-        if shot is None:
-            shot = calibration.OneShot(model, random_images(model))
-        shot.latency, shot.accept = planner, accept
+        shot.latency = latency.LatencyPlanner(table, sampling, report)
+        shot.accept = accept
         try:
             plan = shot.plan(tc.Budget(**budget))
         except ValueError as error:
@@ -257,10 +254,11 @@ def main(_):
     rows, refused = [], []
     for name in _MODELS.value:
         model = load(name)
+        shot = calibration.OneShot(model, random_images(model), progress=report)
         for runtime in runtimes:
             print(f"{model.name} on {runtime}", flush=True)
             table = latency.LatencyTable(runtime, _TABLE.value, sampling)
-            plans = versions(model, table, sampling, refused)
+            plans = versions(shot, table, sampling, refused)
             rows += compare(model, plans, table, sampling)
             print("\n".join(map(line, rows[-len(plans) - 1 :])), flush=True)
             if _OUTPUT.value:
