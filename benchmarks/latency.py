@@ -47,7 +47,10 @@ _FASTER = flags.DEFINE_bool(
 _IMAGES = flags.DEFINE_integer(
     "images", 64, "Random images for the plans that need some.", lower_bound=1
 )
-_ROUNDS = flags.DEFINE_integer("rounds", 25, "Samples of each network.")
+_ROUNDS = flags.DEFINE_integer("rounds", 25, "Samples of each layer.")
+_NETWORK_ROUNDS = flags.DEFINE_integer(
+    "network_rounds", 100, "Samples of each network."
+)
 _ATTEMPTS = flags.DEFINE_integer("attempts", 3, "On a busy machine.")
 _TABLE = flags.DEFINE_string("table", None, "JSON file with times of layers.")
 _OUTPUT = flags.DEFINE_string("output", None, "Path without ending, in docs/.")
@@ -140,7 +143,7 @@ def versions(shot, table, sampling, refused):
     Args:
         shot: a `OneShot` of the model; its tables serve all runtimes.
         table: a `LatencyTable`.
-        sampling: a `Sampling`.
+        sampling: a `Sampling` for networks.
         refused: list of texts, extended by budgets that cannot be met.
     """
     model, found = shot.model, {}
@@ -182,7 +185,7 @@ def compare(model, plans, table, sampling):
         plans: dictionary from the name of a version to a `Plan` of the model
             and the share of the latency that was promised, or None.
         table: a `LatencyTable`.
-        sampling: a `Sampling`.
+        sampling: a `Sampling` for networks.
 
     Returns:
         A list of `Row`, one for each plan.
@@ -249,7 +252,8 @@ def asked_runtimes():
 
 def main(_):
     runtimes = asked_runtimes()
-    sampling = latency.Sampling(rounds=_ROUNDS.value, attempts=_ATTEMPTS.value)
+    layers = latency.Sampling(rounds=_ROUNDS.value, attempts=_ATTEMPTS.value)
+    networks = dataclasses.replace(layers, rounds=_NETWORK_ROUNDS.value)
     load_before = os.getloadavg()[0]
     rows, refused = [], []
     for name in _MODELS.value:
@@ -257,9 +261,9 @@ def main(_):
         shot = calibration.OneShot(model, random_images(model), progress=report)
         for runtime in runtimes:
             print(f"{model.name} on {runtime}", flush=True)
-            table = latency.LatencyTable(runtime, _TABLE.value, sampling)
-            plans = versions(shot, table, sampling, refused)
-            rows += compare(model, plans, table, sampling)
+            table = latency.LatencyTable(runtime, _TABLE.value, layers)
+            plans = versions(shot, table, networks, refused)
+            rows += compare(model, plans, table, networks)
             print("\n".join(map(line, rows[-len(plans) - 1 :])), flush=True)
             if _OUTPUT.value:
                 write(rows, refused, load_before)

@@ -8,9 +8,13 @@ from tfcompress.budget.allocation import smallest
 from tfcompress.latency.budget import meet_latency
 from tfcompress.latency.cliffs import beyond_cliffs
 from tfcompress.latency.networks import NetworkLatency, measure_plan
+from tfcompress.latency.sampling import Sampling
 
 # What a layer has to gain by the table, in turn, until a network is not slower.
 GAINS = (0.0, 0.1, 0.2, 0.4)
+
+# What the plan hangs on; of a network that takes 2 ms these are a second.
+NETWORKS = Sampling(rounds=100)
 
 
 class LatencyPlanner:
@@ -18,7 +22,7 @@ class LatencyPlanner:
 
     Args:
         table: a `LatencyTable` of the runtime that will be used.
-        sampling: a `Sampling` for whole networks.
+        sampling: a `Sampling` for whole networks, by default of 100 rounds.
         progress: called as `progress(what, done, total)`.
 
     Attributes:
@@ -28,7 +32,7 @@ class LatencyPlanner:
     def __init__(self, table, sampling=None, progress=None):
         self.table = table
         self.met = None
-        self._sampling = sampling
+        self._sampling = sampling or NETWORKS
         self._progress = progress or (lambda what, done, total: None)
 
     def plan(self, shot, candidates, budget, accept=None):
