@@ -5,12 +5,12 @@
 
 Each network is compressed by one method at uniform rates, under latency
 budgets, which are promises, and to half of its multiply-adds with what is not
-slower alone; with random factors: these change the accuracy, not the speed.
-All versions and the original are timed in turns: the original as it is, the
-others in the form that is fastest on the runtime, and so the original once
-more, which tells what that alone brings (on TensorFlow: batch normalization is
-folded). The prediction adds what a table of layers says to the time of that.
-The ideal speed-up is that of the multiply-adds.
+slower alone; with random factors: these change the accuracy, not the speed. All
+versions and the original are timed in turns: the original as it is, the others
+in the form that is fastest on the runtime, and so the original once more, which
+tells what that alone brings (on TensorFlow: batch normalization is folded,
+weights are frozen). The prediction adds what a table of layers says to the time
+of that. The ideal speed-up is that of the multiply-adds.
 
 The table is kept in `--table`, so that a run which was stopped goes on.
 """
@@ -258,10 +258,18 @@ def main(_):
     rows, refused = [], []
     for name in _MODELS.value:
         model = load(name)
-        shot = calibration.OneShot(model, random_images(model), progress=report)
-        for runtime in runtimes:
-            print(f"{model.name} on {runtime}", flush=True)
-            table = latency.LatencyTable(runtime, _TABLE.value, layers)
+        tables = [
+            latency.LatencyTable(runtime, _TABLE.value, layers)
+            for runtime in runtimes
+        ]
+        shot = calibration.OneShot(
+            model,
+            random_images(model),
+            latency=latency.LatencyPlanner(tables[0]),
+            progress=report,
+        )
+        for table in tables:
+            print(f"{model.name} on {table.runtime}", flush=True)
             plans = versions(shot, table, networks, refused)
             rows += compare(model, plans, table, networks)
             print("\n".join(map(line, rows[-len(plans) - 1 :])), flush=True)

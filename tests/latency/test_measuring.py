@@ -20,6 +20,7 @@ from tfcompress.latency import (
     Runtime,
     RuntimeMissingError,
     Sampling,
+    freeze,
     machine,
     measure,
     measure_plan,
@@ -178,18 +179,8 @@ def test_random_factors_have_the_scale_of_the_kernel():
     assert np.isfinite(outputs).all()
 
 
-def test_tflite_computes_what_the_model_computes(rng, monkeypatch):
+def test_tflite_computes_what_the_model_computes(rng):
     tf_lite = importlib.import_module("tfcompress.latency.tf_lite")
-    concrete = tf_lite.tf_graph.concrete
-
-    def collected(*args):
-        found = concrete(*args)
-        del args
-        gc.collect()
-        return found
-
-    # Graphs do not keep variables.
-    monkeypatch.setattr(tf_lite.tf_graph, "concrete", collected)
     model = convolutional()
     for weight in model.weights:
         weight.assign(0.1 + rng.random(weight.shape))
@@ -209,8 +200,9 @@ def test_a_sequential_model_from_a_file(tmp_path):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     model.save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras")
-    graph, inputs = tf_graph.concrete(model, 5)
-    assert [tuple(tensor.shape) for tensor in graph(*inputs)] == [(5, 2)]
+    graph = tf_graph.graph_of(model, 5)
+    outputs = graph(*tf_graph.random_inputs(graph))
+    assert [tuple(tensor.shape) for tensor in outputs] == [(5, 2)]
 
 
 def test_models_of_several_inputs_and_open_sizes():
@@ -220,9 +212,36 @@ def test_models_of_several_inputs_and_open_sizes():
     codes = layers.Flatten()(layers.Embedding(3, 4)(right))
     outputs = layers.Concatenate()([left, codes])
     model = keras.Model({"left": left, "right": right}, {"all": outputs})
-    graph, inputs = tf_graph.concrete(model, 5)
-    assert [tuple(tensor.shape) for tensor in graph(*inputs)] == [(5, 12)]
+    for graph in (tf_graph.graph_of(model, 5), tf_graph.freeze(model, 5)):
+        outputs = graph(*tf_graph.random_inputs(graph))
+        assert [tuple(tensor.shape) for tensor in outputs] == [(5, 12)]
     anything = keras.Input((None, 4), name="anything")
     model = keras.Model(anything, layers.Dense(2)(anything))
     with pytest.raises(ValueError, match="'anything' must have known sizes"):
-        tf_graph.concrete(model, 5)
+        tf_graph.freeze(model, 5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_frozen_graphs_compute_what_the_model_computes(
+    batch_size, rng, tmp_path
+):
+    tf = pytest.importorskip("tensorflow")
+    model = convolutional()
+    for weight in model.weights:
+        weight.assign(0.1 + rng.random(weight.shape))
+    x = rng.random((3, 8, 8, 8)).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(x, training=False))
+    graph = freeze(model, batch_size)
+    assert not graph.captured_inputs
+    module = tf.Module()
+    module.serve = graph
+    tf.saved_model.save(module, tmp_path / "saved")
+    # Neither the model nor its later weights are needed.
+    for weight in model.weights:
+        weight.assign(0 * weight)
+    del model
+    gc.collect()
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    for call in (graph, loaded.serve):
+        (outputs,) = call(x)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4)

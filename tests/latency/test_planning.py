@@ -170,6 +170,26 @@ def test_faster_holds_for_the_network(model, images, world):
         shot.plan(budget)
 
 
+def test_faster_says_why_a_budget_cannot_be_kept(model, images, world):
+    world.table.penalty = 1.0
+    with pytest.raises(ValueError, match="not slower: .*`params` must be at"):
+        tc.compress(
+            model,
+            budget=tc.Budget(params=0.8),
+            data=images,
+            latency=LatencyPlanner(world.table),
+            accept="faster",
+        )
+
+
+@pytest.mark.parametrize(("share", "scale"), [(0.5, 0.5), (2.0, 1.0)])
+def test_a_table_of_a_slower_machine_predicts_less(model, world, share, scale):
+    world.share = share
+    latency = networks.NetworkLatency.fit(model, world.table)
+    base = BASE / latency.layers_seconds()
+    assert latency.scale == pytest.approx(min(scale + base, 1.0))
+
+
 def test_what_only_the_table_holds_impossible_is_met(model, images, world):
     # More is to be saved than all layers take by the table, half of what
     # they take in the network.

@@ -99,5 +99,8 @@ def test_a_system_that_does_not_tell_of_bystanders(monkeypatch, tmp_path):
 
 def test_the_form_to_be_deployed_depends_on_the_batch():
     assert "chains=False" in Runtime("tf", batch_size=1).form
-    assert "chains" not in Runtime("tf", batch_size=32).form
+    assert Runtime("tf", batch_size=32).form == (
+        "tfcompress.latency.freeze("
+        "tc.fold_batch_norm(tc.standardize(model)), 32)"
+    )
     assert Runtime("tflite").form == "tc.standardize(model)"

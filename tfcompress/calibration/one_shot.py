@@ -21,6 +21,9 @@ from tfcompress.selection import kinds, select
 # Those that lose least, of kernels with and without an extent in the image.
 METHODS = ("cp", "svd")
 POINTWISE_METHODS = ("svd",)
+# A small convolution in the middle is left to one thread, and need not wake
+# others: where each operation has its price, that is worth its error.
+TIMED_METHODS = (*METHODS, "tucker2")
 
 
 class OneShot:
@@ -31,8 +34,9 @@ class OneShot:
             input; not changed.
         data: calibration images, see `images.gather`; labels are used by
             `accuracy` alone.
-        methods: names of decompositions, or one name. `METHODS` if None, of
-            dense layers and 1 x 1 convolutions `POINTWISE_METHODS`.
+        methods: names of decompositions, or one name. `METHODS` if None, with
+            `latency` `TIMED_METHODS`, and of dense layers and 1 x 1
+            convolutions `POINTWISE_METHODS`.
         include, exclude: which layers, see `make_plan`. Where neither is
             given, all but the first convolution: it takes little of the
             network, and all layers see its error.
@@ -82,7 +86,10 @@ class OneShot:
             methods = (methods,)
         if methods is not None:
             methods = [decompositions.resolve(name) for name in methods]
-        self.methods = methods
+        self._pointwise = methods or POINTWISE_METHODS
+        self._spatial = methods or (
+            METHODS if latency is None else TIMED_METHODS
+        )
         self.survey = Survey.of(self.model)
         layers = list(self.survey.layers.items())
         selected = select(layers, include, exclude)
@@ -96,7 +103,8 @@ class OneShot:
             self.model,
             self.batches,
             [
-                self.methods,
+                list(self._spatial),
+                list(self._pointwise),
                 self.settings.positions,
                 self.settings.downstream,
                 list(candidates.SHARES),
@@ -152,10 +160,8 @@ class OneShot:
         return self._losses
 
     def _methods_of(self, path):
-        if self.methods is not None:
-            return self.methods
         window = self.survey.sites[path].kernel_shape[:2]
-        return POINTWISE_METHODS if window == (1, 1) else METHODS
+        return self._pointwise if window == (1, 1) else self._spatial
 
     def table(self, exponent=candidates.EXPONENT):
         """The table of `Candidates` of all layers.

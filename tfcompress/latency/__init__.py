@@ -22,6 +22,7 @@ from tfcompress.latency.planning import LatencyPlanner
 from tfcompress.latency.runtimes import ENGINES, Runtime, RuntimeMissingError
 from tfcompress.latency.sampling import Sampling, Timing
 from tfcompress.latency.table import LatencyTable
+from tfcompress.latency.tf_graph import freeze
 
 __all__ = [
     "ENGINES",
@@ -37,6 +38,7 @@ __all__ = [
     "Timing",
     "Trial",
     "beyond_cliffs",
+    "freeze",
     "measure",
     "measure_plan",
     "meet_latency",

@@ -83,6 +83,9 @@ class NetworkLatency:
     def fit(cls, model, table, **options):
         """Measures the original network, in both forms.
 
+        The scale begins at 1, or where the layers take more than the network
+        by the table, which may be of another pace of the machine, below it.
+
         Args:
             model: a built Keras model with known input sizes.
             table: a `LatencyTable`; its runtime is taken.
@@ -94,12 +97,15 @@ class NetworkLatency:
             as_is=("original",),
             **options,
         )
-        return cls(
-            timings["original"].median,
-            timings["start"].median,
-            Survey.of(model).sites,
-            table,
-        )
+        original = timings["original"].median
+        start = timings["start"].median
+        found = cls(original, start, Survey.of(model).sites, table)
+        return found.with_scale(start / max(start, found.layers_seconds()))
+
+    def layers_seconds(self, progress=None):
+        """Seconds that all layers of `sites` take as they are, by the table."""
+        pairs = [(site, None) for site in self.sites.values()]
+        return sum(self.table.layer_seconds(pairs, progress))
 
     def saved(self, plan, progress=None):
         """Seconds that the layers of a plan take less, by the table."""
@@ -122,9 +128,8 @@ class NetworkLatency:
             limit: seconds per call of the network.
             scale: instead of that of the prediction.
         """
-        pairs = [(site, None) for site in self.sites.values()]
-        total = sum(self.table.layer_seconds(pairs, progress))
-        return total - (self.start - limit) / (scale or self.scale)
+        needed = (self.start - limit) / (scale or self.scale)
+        return self.layers_seconds(progress) - needed
 
     def corrected(self, plan, seconds):
         """The prediction that is right for a plan.

@@ -71,9 +71,13 @@ class LatencyPlanner:
             last = plan
             try:
                 plan = within(shot, timed.faster(gain), budget)
-            except ValueError:
+            except ValueError as error:
                 if last is None:
-                    raise
+                    raise ValueError(
+                        "Of the layers, only those count that get smaller and, "
+                        f"on {self.table.runtime}, not slower: {error}. Allow "
+                        'more methods, or plan without `accept="faster"`'
+                    ) from error
                 break
             if not plan:
                 return plan

@@ -13,12 +13,12 @@ class Engine:
 
     Attributes:
         module: what the measuring process imports. It has `configure(threads)`,
-            called before anything else, `deployed(model, batch_size)`, which
-            returns a Keras model in the form that is fastest there,
-            `prepare(model, batch_size, threads)`, which returns a function that
-            runs it once, and `clock`, a function that returns seconds.
-        forms: how a user gets what `deployed` returns, for one example and for
-            several.
+            called before anything else, `prepare(model, batch_size, threads,
+            as_is)`, which returns a function that runs a Keras model once, as
+            it is or else in the form that is fastest there, and `clock`, a
+            function that returns seconds.
+        forms: how a user gets a model in that form, for one example and for
+            several, the number of which is `{batch_size}`.
         needs: modules that must be installed.
         install: what to tell who lacks them.
         packages: those whose versions may change the speed; of these, the ones
@@ -40,7 +40,10 @@ _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras")
 ENGINES = {
     "tf": Engine(
         "tfcompress.latency.tf_graph",
-        (_CHAINED, _FOLDED),
+        tuple(
+            f"tfcompress.latency.freeze({form}, {{batch_size}})"
+            for form in (_CHAINED, _FOLDED)
+        ),
         ("tensorflow",),
         "pip install tensorflow-cpu",
         _TENSORFLOW,
@@ -72,8 +75,8 @@ class Runtime:
     """What a network is to be fast on.
 
     Args:
-        name: one of `ENGINES`: `"tf"`, the graph of a `tf.function`; `"xla"`,
-            the same compiled by XLA; `"tflite"`, TensorFlow Lite (LiteRT) in
+        name: one of `ENGINES`: `"tf"`, a graph of TensorFlow; `"xla"`, that of a
+            `tf.function` compiled by XLA; `"tflite"`, TensorFlow Lite (LiteRT) in
             float32.
         threads: how many threads, and CPUs, one operation may use.
         batch_size: examples per call.
@@ -109,7 +112,8 @@ class Runtime:
     @property
     def form(self):
         """How a user gets a network in the form that is timed."""
-        return self.engine.forms[self.batch_size > 1]
+        form = self.engine.forms[self.batch_size > 1]
+        return form.format(batch_size=self.batch_size)
 
     def check_installed(self):
         """Raises a RuntimeMissingError that names what is missing."""

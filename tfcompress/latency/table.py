@@ -177,6 +177,7 @@ def _machine(runtime):
             "threads": runtime.threads,
             "batch_size": runtime.batch_size,
             "procedure": PROCEDURE,
+            "form": runtime.form,
             **runtime.versions,
             **{
                 name: os.environ[name] for name in _SWITCHES & os.environ.keys()

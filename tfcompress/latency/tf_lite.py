@@ -6,16 +6,14 @@ from tfcompress.latency import tf_graph
 from tfcompress.latency.tf_graph import clock, configure
 from tfcompress.standardize import standardize
 
-__all__ = ["clock", "configure", "deployed", "prepare"]
+__all__ = ["clock", "configure", "prepare"]
 
 
-def deployed(model, batch_size):
-    """The model in the form that is fastest here; the converter folds."""
-    return standardize(model)
-
-
-def prepare(model, batch_size, threads):
+def prepare(model, batch_size, threads, as_is):
     """A function that runs the converted model on random inputs once."""
+    if not as_is:
+        # The converter itself folds batch normalization.
+        model = standardize(model)
     interpreter = interpret(model, batch_size, threads)
     return interpreter.invoke
 
@@ -23,13 +21,9 @@ def prepare(model, batch_size, threads):
 def interpret(model, batch_size, threads):
     """An interpreter of the model in float32, with random inputs in place."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
 
-    graph, inputs = tf_graph.concrete(model, batch_size)
     # The converter itself leaves variables of Keras 3 outside of the file.
-    frozen = convert_variables_to_constants_v2(graph)
+    frozen = tf_graph.freeze(model, batch_size)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     interpreter = _interpreter_class()(
         model_content=converter.convert(), num_threads=threads
@@ -39,7 +33,9 @@ def interpret(model, batch_size, threads):
         entry["name"]: entry["index"]
         for entry in interpreter.get_input_details()
     }
-    for tensor, value in zip(frozen.inputs, inputs, strict=True):
+    for tensor, value in zip(
+        frozen.inputs, tf_graph.random_inputs(frozen), strict=True
+    ):
         name = tensor.name.partition(":")[0]
         interpreter.set_tensor(places[name], value.numpy())
     return interpreter

@@ -5,14 +5,17 @@ from tfcompress.latency import tf_graph
 from tfcompress.latency.tf_graph import clock, configure
 from tfcompress.standardize import standardize
 
-__all__ = ["clock", "configure", "deployed", "prepare"]
+__all__ = ["clock", "configure", "prepare"]
 
 
-def deployed(model, batch_size):
+def deployed(model):
     """The model in the form that is fastest here."""
     return fold_batch_norm(standardize(model, chains=False))
 
 
-def prepare(model, batch_size, threads):
+def prepare(model, batch_size, threads, as_is):
     """A function that runs the compiled model on random inputs once."""
-    return tf_graph.prepare(model, batch_size, threads, jit_compile=True)
+    if not as_is:
+        model = deployed(model)
+    graph = tf_graph.graph_of(model, batch_size, jit_compile=True)
+    return tf_graph.runs(model, graph)

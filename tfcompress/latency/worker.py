@@ -73,11 +73,11 @@ def _prepared(networks, engine, settings, progress):
     for done, network in enumerate(networks, start=1):
         name = network["name"]
         try:
-            model = _model(network)
-            if not network.get("as_is"):
-                model = engine.deployed(model, settings["batch_size"])
             calls[name] = engine.prepare(
-                model, settings["batch_size"], settings["threads"]
+                _model(network),
+                settings["batch_size"],
+                settings["threads"],
+                network.get("as_is", False),
             )
         except Exception as error:
             raise RuntimeError(
