@@ -322,7 +322,7 @@ def page(results):
         "of settings, the default one, for all networks. `BN re-estimated` and "
         "`BN matched`: see [the others](one-shot-peers.md). Seconds on "
         f"{os.cpu_count()} cores (load {results['load_before']:.1f} at the "
-        "start); commands that ask for one thread ran two at a time.",
+        "start); commands that ask for one thread ran up to two at a time.",
     ]
     for name, found in results["networks"].items():
         parts.append(

@@ -1,7 +1,7 @@
 """Keras models as TensorFlow graphs, for the process that measures.
 
 A model as it is is the graph of a `tf.function`, weights as variables, as
-`predict` runs it. What is deployed is frozen: weights are constants, which
+in a SavedModel. What is deployed is frozen: weights are constants, which
 kernels lay out for themselves once, not in every call. One operation runs at a
 time, on all threads: operations beside each other would share these, and
 networks are deep rather than wide.
