@@ -75,9 +75,9 @@ class Runtime:
     """What a network is to be fast on.
 
     Args:
-        name: one of `ENGINES`: `"tf"`, a graph of TensorFlow; `"xla"`, that of a
-            `tf.function` compiled by XLA; `"tflite"`, TensorFlow Lite (LiteRT) in
-            float32.
+        name: one of `ENGINES`: `"tf"`, a graph of TensorFlow; `"xla"`, that of
+            a `tf.function` compiled by XLA; `"tflite"`, TensorFlow Lite
+            (LiteRT) in float32.
         threads: how many threads, and CPUs, one operation may use.
         batch_size: examples per call.
 
