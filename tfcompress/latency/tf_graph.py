@@ -2,7 +2,7 @@
 
 A model as it is is the graph of a `tf.function`, weights as variables, as
 in a SavedModel. What is deployed is frozen: weights are constants, which
-kernels lay out for themselves once, not in every call. One operation runs at a
+was measured to be faster. One operation runs at a
 time, on all threads: operations beside each other would share these, and
 networks are deep rather than wide.
 """
@@ -58,8 +58,8 @@ def runs(model, graph):
 def freeze(model, batch_size=None):
     """The graph of a model with its weights as constants.
 
-    On CPUs that is faster than with variables: kernels are brought into the
-    layout of the hardware once. Weights are copied; training the model later
+    On CPUs that was measured to be faster than with variables, likely since
+    kernels in the layout of the hardware are kept between calls then. Weights are copied; training the model later
     does not change the graph.
 
     To save it, make it an attribute of a `tf.Module`: `module.serve = graph`,
