@@ -59,8 +59,8 @@ def freeze(model, batch_size=None):
     """The graph of a model with its weights as constants.
 
     On CPUs that was measured to be faster than with variables, likely since
-    kernels in the layout of the hardware are kept between calls then. Weights are copied; training the model later
-    does not change the graph.
+    kernels in the layout of the hardware are kept between calls then. Weights
+    are copied; training the model later does not change the graph.
 
     To save it, make it an attribute of a `tf.Module`: `module.serve = graph`,
     `tf.saved_model.save(module, folder)`; `tf.saved_model.load(folder).serve`
