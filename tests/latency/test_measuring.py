@@ -221,6 +221,13 @@ def test_models_of_several_inputs_and_open_sizes():
         tf_graph.freeze(model, 5)
 
 
+def test_freezing_on_another_backend_is_refused(monkeypatch):
+    model = convolutional()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow.*'jax'"):
+        freeze(model)
+
+
 @pytest.mark.parametrize("batch_size", [None, 3])
 def test_frozen_graphs_compute_what_the_model_computes(
     batch_size, rng, tmp_path

@@ -118,6 +118,19 @@ def test_ranks_are_at_the_cliffs(model, images, world):
                 assert own > 1.02 * seconds
 
 
+def test_where_time_counts_more_forms_are_candidates(model, images, world):
+    def methods(**settings):
+        shot = calibration.OneShot(model, images, **settings)
+        found = {type(d) for d in shot.losses["conv2"].errors}
+        return shot.mark, {cls.__name__ for cls in found}
+
+    mark, usual = methods()
+    timed_mark, timed = methods(latency=LatencyPlanner(world.table))
+    assert timed - usual == {"Tucker"} and usual < timed
+    # What is kept of one is not taken for the other.
+    assert mark != timed_mark
+
+
 def test_with_latency_and_size_both_are_kept(model, images, world):
     compressed = tc.compress(
         model,

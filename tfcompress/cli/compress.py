@@ -42,7 +42,8 @@ METHODS = absl_flags.DEFINE_list(
     "methods",
     None,
     "Decompositions from which each layer has the best; by default cp and svd, "
-    "of dense layers and 1 x 1 convolutions svd.",
+    "where latency is measured tucker2 too, of dense layers and 1 x 1 "
+    "convolutions svd.",
 )
 IMAGES = absl_flags.DEFINE_integer(
     "images", 1024, "Number of images that are used at most.", lower_bound=1

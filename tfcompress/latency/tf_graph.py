@@ -1,10 +1,9 @@
 """Keras models as TensorFlow graphs, for the process that measures.
 
-A model as it is is the graph of a `tf.function`, weights as variables, as
-in a SavedModel. What is deployed is frozen: weights are constants, which
-was measured to be faster. One operation runs at a
-time, on all threads: operations beside each other would share these, and
-networks are deep rather than wide.
+A model as it is is the graph of a `tf.function`, weights as variables, as in a
+SavedModel. What is deployed is frozen: weights are constants, which was
+measured to be faster. One operation runs at a time, on all threads: operations
+beside each other would share these, and networks are deep rather than wide.
 """
 
 import time
