@@ -36,7 +36,8 @@ def compress(
             not changed.
         method: name of the decomposition, `"tucker"` if None. With a budget
             one or several names, from which each layer has the best; if None
-            CP and spatial SVD, of dense layers and 1 x 1 convolutions SVD.
+            CP and spatial SVD, with `latency` Tucker-2 too, of dense layers
+            and 1 x 1 convolutions SVD.
         rate: share of the parameters to keep, in (0, 1].
         plan: a `Plan` to carry out, instead of all other choices.
         budget: a `Budget` that the whole model is to keep; needs `data`.
