@@ -66,3 +66,37 @@ def test_a_layer_before_a_dead_end_has_none(rng):
         np.zeros((1, 3)),
     )
     assert found == 0
+
+
+def test_a_shared_layer_is_replaced_in_all_its_calls(rng):
+    inputs = keras.Input((4, 4, 3))
+    layer = layers.Conv2D(3, 1, use_bias=False, name="layer")
+    model = keras.Model(inputs, layer(layers.ReLU()(layer(inputs))))
+    images = rng.normal(size=(4, 4, 4, 3)).astype("float32")
+    (kernel,) = layer.get_weights()
+    decomposition = from_rate(decompositions.get("svd"), kernel.shape, 0.3)
+    factors = decomposition.decompose(kernel)
+    before = outputs(model, images)
+    found = Influence(model, [images]).change(
+        "layer", decomposition, factors, np.zeros((1, 3))
+    )
+    layer.set_weights([decomposition.reconstruct(factors)])
+    change = np.square(outputs(model, images) - before).mean()
+    assert found == pytest.approx(change / before.var(), rel=1e-3)
+
+
+def test_memory_is_bounded_where_sizes_are_open(monkeypatch, rng):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.Conv2D(8, 1, name="layer")(inputs))
+    seen = []
+    call = layers.Conv2D.call
+
+    def counting(self, x, *args, **kwargs):
+        seen.append(x.shape[0])
+        return call(self, x, *args, **kwargs)
+
+    # Four images: 11 channels of 16 x 16 in four bytes.
+    monkeypatch.setattr("tfcompress.calibration.influence._MEMORY", 4 * 11264)
+    monkeypatch.setattr(layers.Conv2D, "call", counting)
+    Influence(model, [rng.normal(size=(8, 16, 16, 3)).astype("float32")])
+    assert seen[-1] == 4

@@ -361,3 +361,105 @@ def test_the_frontier_goes_from_cheap_to_whole(model, x, tmp_path):
 
 def test_methods_has_what_is_compared():
     assert set(one_shot.METHODS) <= set(tc.methods())
+
+
+def test_wide_layers_keep_their_kernel(x, rng, monkeypatch):
+    inputs = keras.Input((10, 10, 3))
+    y = layers.Conv2D(8, 3, activation="relu", name="conv")(inputs)
+    y = layers.Dense(20, activation="relu", name="wide")(layers.Flatten()(y))
+    wide = keras.Model(inputs, layers.Dense(5, name="head")(y))
+    plan = tc.make_plan(wide, "svd", 0.6)
+    plain = tc.compress(wide, plan=plan)
+    # So few that only the diagonal of the 512 inputs is kept.
+    monkeypatch.setattr("tfcompress.calibration.moments.LARGEST", 100)
+    for chosen in (plan, {"conv": plan["conv"]}):
+        fitted = calibration.OneShot(wide, x).carry_out(chosen)
+        assert error(wide, fitted, x) < error(wide, plain, x)
+    np.testing.assert_array_equal(
+        *(m.get_layer("wide").get_weights()[0] for m in (wide, fitted))
+    )
+
+
+def test_a_dead_channel_is_no_measure_for_the_others(rng, x):
+    inputs = keras.Input((10, 10, 3))
+    y = layers.Conv2D(12, 3, use_bias=False, name="conv")(inputs)
+    norm = layers.BatchNormalization(epsilon=1e-5, name="norm")
+    y = layers.GlobalAveragePooling2D()(layers.ReLU()(norm(y)))
+    made = keras.Model(inputs, layers.Dense(4, name="head")(y))
+    conv = made.get_layer("conv")
+    kernel = 6 * conv.get_weights()[0]
+    kernel[..., 0] = 0
+    conv.set_weights([kernel])
+    rows = outputs(keras.Model(inputs, conv.output), x).reshape(-1, 12)
+    norm.set_weights([np.ones(12), np.zeros(12), rows.mean(0), rows.var(0)])
+    plan = {"conv": tc.make_plan(made, "svd", 0.4)["conv"]}
+    lost = [
+        error(made, fitted, x)
+        for fitted in (
+            calibration.OneShot(made, x, settings=settings).carry_out(plan)
+            for settings in (None, calibration.Settings(rounds=0))
+        )
+    ]
+    assert lost[0] <= lost[1]
+    assert lost[0] < error(made, tc.compress(made, plan=plan), x)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_shared_layer_is_fitted_for_all_its_calls(use_bias, rng):
+    """Two inputs that use other channels each."""
+    inputs = keras.Input((8, 8, 6))
+    first = layers.Lambda(lambda t: t * [1.0, 1, 1, 0, 0, 0])
+    second = layers.Lambda(lambda t: t * [0.0, 0, 0, 1, 1, 1])
+    shared = layers.Conv2D(12, 3, use_bias=use_bias, name="shared")
+    ends = [shared(part(inputs)) for part in (first, second)]
+    made = keras.Model(inputs, layers.Concatenate(axis=1)(ends))
+    images = rng.normal(size=(32, 8, 8, 6)).astype("float32")
+    plan = tc.make_plan(made, "svd", 0.5)
+    fitted = tc.compress(made, plan=plan, data=images)
+    plain = tc.compress(made, plan=plan)
+    wanted = outputs(made, images)
+    for half in (slice(6), slice(6, None)):
+        own, other = (
+            np.square(outputs(m, images) - wanted)[:, half].mean()
+            for m in (fitted, plain)
+        )
+        assert own < 1.2 * other
+
+
+def test_constants_that_are_added_are_no_shortcuts():
+    inputs = keras.Input((6, 6, 3))
+    y = layers.Conv2D(4, 3, name="conv")(inputs)
+    for end in (y + 3.0, y + y, y + np.ones((6, 6, 4), "float32")[:4, :4]):
+        flow = Dataflow.of(keras.Model(inputs, layers.ReLU()(end)))
+        step = next(s for s in flow.steps if s.path == "conv")
+        behind = Behind.of(flow, step, 4)
+        assert not behind.shortcuts and np.isinf(behind.low)
+
+
+@pytest.mark.parametrize("method", ["cp", "dct", "tucker"])
+def test_layers_that_are_tensorized_already_stay(method, model, x):
+    first = tc.compress(model, method, 0.5, include="one")
+    site = tc.make_plan(first, "svd", 0.5, include="two")
+    kept = calibration.OneShot(first, x).carry_out({})
+    for old, new in zip(first.get_weights(), kept.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    # Where what comes before has changed it is fitted on, from its factors.
+    second = tc.compress(
+        first, plan=tc.make_plan(first, "svd", 0.5, include="stem"), data=x
+    )
+    plain = tc.compress(
+        first, plan=tc.make_plan(first, "svd", 0.5, include="stem")
+    )
+    assert second.get_layer("one").decomposition == (
+        first.get_layer("one").decomposition
+    )
+    assert error(first, second, x) < error(first, plain, x)
+    still = tc.compress(
+        first, plan=site, data=x, settings=calibration.Settings(refit=False)
+    )
+    for old, new in zip(
+        first.get_layer("one").get_weights(),
+        still.get_layer("one").get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(old, new)

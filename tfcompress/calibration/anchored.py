@@ -24,6 +24,10 @@ where u > 0, else min(r, 0): ||u+ - r+||^2 <= ||z - r||^2, with equality for the
 r that z was made of where u <= 0, so that fitting z in turns lowers a bound of
 the error (Hunter & Lange 2004, "A tutorial on MM algorithms"; Zhang et al.,
 section 3.2, solve it by a penalty).
+
+A layer that is called several times is fitted at its first call, for all of
+them. Of a layer with so many inputs that only the diagonal of S is kept
+(`moments.LARGEST`), W* is W.
 """
 
 import dataclasses
@@ -32,14 +36,13 @@ import numpy as np
 from keras import ops
 
 from tfcompress import graph
-from tfcompress.calibration import downstream, weighted
-from tfcompress.calibration.metric import Metric
-from tfcompress.calibration.moments import Moments
+from tfcompress.calibration import downstream
+from tfcompress.calibration.layer_fit import LayerFit, Rows
 from tfcompress.calibration.outputs import Behind
 from tfcompress.calibration.patches import Patches
 from tfcompress.graph.dataflow import Dataflow
 from tfcompress.graph.normalization import as_array
-from tfcompress.replacement import kernel_of
+from tfcompress.replacement import factors_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +102,7 @@ class _Fit:
         self.settings = settings
         self.layers = dict(graph.walk(student))
         self.changed = set()
+        self.done = 0
         self.rng = np.random.default_rng(0)
         self.matrices = {}
         if self.settings.downstream:
@@ -120,11 +124,17 @@ class _Fit:
                 self._fit(step)
                 if progress is not None:
                     progress(step.path, len(fitted), total)
-            self._compute(step, step.operation, self.original)
+            self._compute_original(position + 1)
             self._follow(step)
             for number in self.flow.last_uses.get(position, ()):
                 self.original.pop(number, None)
                 self.student.pop(number, None)
+
+    def _compute_original(self, count):
+        """Computes the first `count` steps in the original network."""
+        for step in self.flow.steps[self.done : count]:
+            self._compute(step, step.operation, self.original)
+        self.done = max(self.done, count)
 
     def _compute(self, step, operation, values):
         count = len(values[step.inputs[0]])
@@ -154,9 +164,8 @@ class _Fit:
         behind = Behind.of(self.flow, step, site.kernel[-1])
         rows = self._rows(step, site, behind)
         decomposition = getattr(layer, "decomposition", None)
-        if decomposition is None and (
-            not self.settings.refit or rows.unchanged
-        ):
+        is_new = decomposition != site.stored
+        if not is_new and (not self.settings.refit or rows.unchanged):
             return
         fitted = LayerFit(
             step.operation,
@@ -166,7 +175,10 @@ class _Fit:
             self.settings,
             self.matrices.get(step.path),
         )
-        kernel, bias, factors = fitted.solve(decomposition)
+        own = None
+        if decomposition is not None and not is_new:
+            own = factors_of(step.operation)
+        kernel, bias, factors = fitted.solve(decomposition, own)
         if decomposition is None:
             layer.kernel.assign(kernel.reshape(layer.kernel.shape))
         else:
@@ -181,208 +193,47 @@ class _Fit:
             self.changed.add(norm.path)
 
     def _rows(self, step, site, behind):
-        """What the layer gets, and should give, at some positions."""
-        (given,) = step.inputs
-        sequential = self.settings.sequential
-        inputs = (self.student if sequential else self.original)[given]
-        known = all(n in self.original for n in behind.shortcuts)
+        """What the layer gets, and should give, at some positions.
+
+        Of a layer that is called several times, in all calls. What comes
+        before the later ones may hang on the layer itself, so that there both
+        networks are given what the original gives.
+        """
+        student = self.student if self.settings.sequential else self.original
+        known = all(n in self.student for n in behind.shortcuts)
         shortcuts = behind.shortcuts if known else ()
-        student = self.student if sequential else self.original
+        calls = [
+            i for i, s in enumerate(self.flow.steps) if s.path == step.path
+        ]
+        self._compute_original(calls[-1])
+        pairs = []
+        for (given,) in (self.flow.steps[i].inputs for i in calls):
+            original = self.original[given]
+            pairs.append((student.get(given, original), original))
         rows = Rows(
             *([], [], [], []),
             known=known,
-            unchanged=student[given] is self.original[given]
+            unchanged=all(new is original for new, original in pairs)
             and all(student[n] is self.original[n] for n in shortcuts),
         )
-        patches = Patches(site, self.settings.positions)
-        for i, x in enumerate(inputs):
-            positions = patches.positions(x, self.rng)
-            rows.inputs.append(patches.inputs(x, positions))
-            rows.originals.append(
-                rows.inputs[-1]
-                if x is self.original[given][i]
-                else patches.inputs(self.original[given][i], positions)
-            )
-            for values, into in (
-                (self.original, rows.shortcuts),
-                (student, rows.new_shortcuts),
-            ):
-                into.append(
-                    sum(
-                        patches.outputs(values[n][i], positions)
-                        for n in shortcuts
+        patches = Patches(site, max(1, self.settings.positions // len(calls)))
+        for new, original in pairs:
+            for i, x in enumerate(new):
+                positions = patches.positions(x, self.rng)
+                rows.inputs.append(patches.inputs(x, positions))
+                rows.originals.append(
+                    rows.inputs[-1]
+                    if x is original[i]
+                    else patches.inputs(original[i], positions)
+                )
+                for values, into in (
+                    (self.original, rows.shortcuts),
+                    (student, rows.new_shortcuts),
+                ):
+                    into.append(
+                        sum(
+                            patches.outputs(values[n][i], positions)
+                            for n in shortcuts
+                        )
                     )
-                )
         return rows
-
-
-@dataclasses.dataclass
-class Rows:
-    """Batches of rows of one layer.
-
-    Attributes:
-        inputs: list of arrays (groups, rows, d), in the compressed network.
-        originals: the same in the original one.
-        shortcuts: list of arrays (rows, n), or zeros, that are added to the
-            output in the original network.
-        new_shortcuts: the same in the compressed one.
-        known: whether they are all that is added.
-        unchanged: whether both networks give the same.
-    """
-
-    inputs: list
-    originals: list
-    shortcuts: list
-    new_shortcuts: list
-    known: bool
-    unchanged: bool
-
-
-class LayerFit:
-    """Least squares for the kernel and the bias of one layer.
-
-    Args:
-        layer: the original layer.
-        site: its `Site`.
-        behind: `Behind` of it.
-        rows: `Rows`.
-        settings: `Settings`.
-        matrix: of the layer's output, from `downstream.matrices`; None for
-            the plain mean square.
-    """
-
-    def __init__(self, layer, site, behind, rows, settings, matrix=None):
-        self.settings = settings
-        self.behind = behind
-        self.rows = rows
-        self.groups = site.convolution.groups
-        kernel = kernel_of(layer).astype(np.float64)
-        self.kernel = self._blocks(kernel.reshape(site.kernel_shape))
-        channels = site.kernel[-1]
-        self.bias = (
-            as_array(layer.bias) if layer.use_bias else np.zeros(channels)
-        )
-        has_bias = layer.use_bias or behind.norm is not None
-        self.centre = settings.bias and has_bias
-        self.moments = Moments()
-        for x in rows.inputs:
-            self.moments.add_inputs(x)
-        outputs = downstream.output_metric(behind.scale, matrix, self.groups)
-        self.gram = self.moments.centred_gram(self.centre)
-        self.metrics = [
-            Metric.of(g, o, settings.ridge)
-            for g, o in zip(self.gram, outputs, strict=True)
-        ]
-
-    def solve(self, decomposition):
-        """The kernel and the bias that fit best.
-
-        Args:
-            decomposition: `Decomposition` of the kernel; None for any kernel.
-
-        Returns:
-            `(kernel, bias, factors)`: float64 arrays (h, w, in, out) and
-            (out,), and the dictionary of factors, None for any kernel.
-        """
-        goals = [self._goal(i) for i in range(len(self.rows.inputs))]
-        found = self._least_squares(decomposition, goals)
-        clips = np.isfinite([self.behind.low, self.behind.high]).any()
-        if not (clips and self.rows.known):
-            return found
-        for _ in range(self.settings.rounds):
-            kernel, bias, factors = found
-            passing = [
-                self._passing(i, goal, self._blocks(kernel), bias)
-                for i, goal in enumerate(goals)
-            ]
-            found = self._least_squares(decomposition, passing, factors)
-        return found
-
-    def _goal(self, i):
-        """Rows (rows, n) that the layer should give, before the norm."""
-        anchored = self.settings.anchored
-        x = (self.rows.originals if anchored else self.rows.inputs)[i]
-        y = self._product(x, self.kernel) + self.bias.astype(np.float32)
-        if not self.settings.residual:
-            return y
-        missing = self.rows.shortcuts[i] - self.rows.new_shortcuts[i]
-        return y + missing * _inverse(self.behind.scale).astype(np.float32)
-
-    def _passing(self, i, goal, kernel, bias):
-        """The goal, where the rectifier clips it what is as good."""
-        scale = self.behind.scale.astype(np.float32)
-        bias = bias.astype(np.float32)
-        offset = self.behind.offset.astype(np.float32)
-        offset = offset + self.rows.new_shortcuts[i]
-        wanted = scale * goal + offset
-        given = scale * (self._product(self.rows.inputs[i], kernel) + bias)
-        given += offset
-        low, high = self.behind.low, self.behind.high
-        wanted = np.where(wanted <= low, np.minimum(given, low), wanted)
-        wanted = np.where(wanted >= high, np.maximum(given, high), wanted)
-        return (wanted - offset) * _inverse(scale)
-
-    def _least_squares(self, decomposition, goals, factors=None):
-        moments = self.moments.without_targets()
-        fixed = 0.0 if self.centre else self.bias
-        for x, y in zip(self.rows.inputs, goals, strict=True):
-            moments.add_targets(x, self._grouped(y - fixed))
-        cross = moments.centred_cross(self.centre)
-        kernel = np.stack(
-            [
-                w + metric.solve(c - _times(g, w))
-                for w, metric, c, g in zip(
-                    self.kernel, self.metrics, cross, self.gram, strict=True
-                )
-            ]
-        )
-        if decomposition is not None:
-            factors = self._factors(decomposition, kernel, factors)
-            kernel = self._blocks(decomposition.reconstruct(factors))
-        bias = self.bias
-        if self.centre:
-            bias = moments.target_mean - np.einsum(
-                "gd,gdn->gn", moments.mean, kernel
-            )
-        return self._merged(kernel), bias.reshape(-1), factors
-
-    def _factors(self, decomposition, kernel, start):
-        if not self.settings.data_aware:
-            return decomposition.decompose(
-                self._merged(self.kernel).reshape(decomposition.kernel_shape)
-            )
-        wanted = self._merged(kernel).reshape(decomposition.kernel_shape)
-        # One sweep is enough for a goal that has changed but a little.
-        sweeps = self.settings.sweeps if start is None else 1
-        return weighted.decompose(
-            decomposition, wanted, self.metrics, sweeps, start
-        )
-
-    def _product(self, x, kernel):
-        """Rows (groups, rows, d) times blocks (groups, d, n), merged."""
-        y = x @ kernel.astype(np.float32)
-        return y.swapaxes(0, 1).reshape(x.shape[1], -1)
-
-    def _grouped(self, y):
-        y = y.astype(np.float32, copy=False)
-        return y.reshape(len(y), self.groups, -1).swapaxes(0, 1)
-
-    def _blocks(self, kernel):
-        """A kernel (..., out) as blocks (groups, d, n)."""
-        flat = kernel.reshape(-1, self.groups, kernel.shape[-1] // self.groups)
-        return flat.swapaxes(0, 1)
-
-    def _merged(self, blocks):
-        """Blocks (groups, d, n) as a matrix (d, out)."""
-        return blocks.swapaxes(0, 1).reshape(blocks.shape[1], -1)
-
-
-def _times(gram, matrix):
-    """A gram (d, d), or the diagonal (d,) of one, times a matrix."""
-    return gram @ matrix if gram.ndim == 2 else gram[:, None] * matrix
-
-
-def _inverse(scale):
-    """One over numbers, zero where that would be too large."""
-    small = np.abs(scale) < 1e-3 * np.abs(scale).max(initial=0.0)
-    return np.where(small, 0.0, 1 / np.where(small, 1.0, scale))

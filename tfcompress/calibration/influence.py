@@ -28,18 +28,19 @@ class Influence:
             step.path: i
             for i, step in reversed(list(enumerate(self._flow.steps)))
         }
-        images = np.concatenate(batches)[: self._count(model)]
-        inputs = [ops.convert_to_tensor(images, x.dtype) for x in model.inputs]
-        self._values = dict(zip(self._flow.inputs, inputs, strict=True))
-        for step in self._flow.steps:
-            step.call(step.operation, self._values)
+        # Sizes in the image may be open in the model.
+        one = self._run(model, batches[0][:1])
+        size = sum(4.0 * np.prod(x.shape) for x in one.values())
+        count = int(np.clip(_MEMORY / size, 1, _IMAGES))
+        self._values = self._run(model, np.concatenate(batches)[:count])
 
-    def _count(self, model):
-        shapes = self._flow.shapes.values()
-        size = sum(
-            4.0 * np.prod([n or 1 for n in shape[1:]]) for shape in shapes
-        )
-        return int(np.clip(_MEMORY / size, 1, _IMAGES))
+    def _run(self, model, images):
+        """All tensors of the network, by number."""
+        inputs = [ops.convert_to_tensor(images, x.dtype) for x in model.inputs]
+        values = dict(zip(self._flow.inputs, inputs, strict=True))
+        for step in self._flow.steps:
+            step.call(step.operation, values)
+        return values
 
     def change(self, path, decomposition, factors, mean):
         """What a replaced layer changes in the outputs of the network.
@@ -75,14 +76,22 @@ class Influence:
             shape = [1] * len(new[number].shape)
             shape[axis] = len(shift)
             new[number] += ops.cast(shift.reshape(shape), new[number].dtype)
-        return self._follow(position, new)
+        return self._follow(position, new, layer)
 
-    def _follow(self, position, new):
-        """Computes what depends on new tensors, and compares the outputs."""
+    def _follow(self, position, new, layer):
+        """Computes what depends on new tensors, and compares the outputs.
+
+        Args:
+            position: of the step that the new tensors come from.
+            new: dictionary from number to tensor; is added to.
+            layer: what takes the place of this step's, in later calls too.
+        """
+        path = self._flow.steps[position].path
         for step in self._flow.steps[position + 1 :]:
-            if any(n in new for n in step.inputs):
+            again = step.path == path
+            if again or any(n in new for n in step.inputs):
                 values = {n: new.get(n, self._values[n]) for n in step.inputs}
-                step.call(step.operation, values)
+                step.call(layer if again else step.operation, values)
                 new.update({n: values[n] for n in step.outputs})
         total = 0.0
         for number in self._flow.outputs:

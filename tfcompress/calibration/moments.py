@@ -23,7 +23,7 @@ class Moments:
         gram: sum of (x - origin) (x - origin)^T, (groups, d, d), or of its
             diagonal, (groups, d).
         targets: sum of y, (groups, n).
-        cross: sum of (x - origin) y^T, (groups, d, n).
+        cross: sum of (x - origin) y^T, (groups, d, n); not beside a diagonal.
     """
 
     count: int = 0
@@ -51,6 +51,8 @@ class Moments:
         """Adds rows y (groups, rows, n), float32, that belong to rows x."""
         x = x - self.origin[:, None]
         self.targets = self.targets + y.sum(1, dtype=np.float64)
+        if self.gram.ndim == 2:
+            return  # Of use beside the whole gram alone, and large.
         self.cross = self.cross + (x.swapaxes(1, 2) @ y).astype(np.float64)
 
     def without_targets(self):

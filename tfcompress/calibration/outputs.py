@@ -22,7 +22,8 @@ class Behind:
     An output y of the layer becomes u = scale y + offset + shortcut, with what
     comes from batch normalization and from an addition, and then clip(u, low,
     high), with what comes from a rectifier; whatever is not there changes
-    nothing.
+    nothing. Of a layer that is called several times, with other steps behind
+    each call, only what it does itself is told.
 
     Attributes:
         norm: `Step` of the batch normalization; it can take up a bias of the
@@ -44,7 +45,8 @@ class Behind:
         """What is behind a step with one output of so many channels."""
         own = _clip_of(getattr(step.operation, "activation", None))
         plain = np.ones(channels), np.zeros(channels)
-        if own != _NONE or not is_linear(step.operation):
+        shared = flow.count(step.path) > 1
+        if own != _NONE or shared or not is_linear(step.operation):
             return cls(None, (), *plain, *own)
         shortcuts, number = (), step.outputs[0]
         norm = norm_behind(flow, step)
@@ -62,9 +64,14 @@ _NONE = (-math.inf, math.inf)
 
 
 def _adds_alike(flow, step):
-    """Whether a step adds tensors of one shape."""
+    """Whether a step adds tensors of one shape, each once, and nothing else."""
     shapes = {flow.shapes[number] for number in step.inputs}
-    return type(step.operation).__name__ == "Add" and len(shapes) == 1
+    given = keras.tree.flatten((step.args, step.kwargs))
+    return (
+        type(step.operation).__name__ == "Add"
+        and len(shapes) == 1
+        and len(set(step.inputs)) == len(given) > 1
+    )
 
 
 def _clip_of(operation):
