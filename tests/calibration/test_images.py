@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfcompress.calibration.images import gather
+from tfcompress.calibration.images import class_numbers, gather
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_every_kind_gives_the_same(model, x):
         assert [len(b) for b in batches] == [8, 8, 4]
         np.testing.assert_array_equal(np.concatenate(batches), x)
         if labelled:
-            np.testing.assert_array_equal(labels, y)
+            np.testing.assert_array_equal(class_numbers(labels), y)
         else:
             assert labels is None
 
@@ -58,7 +58,7 @@ def test_a_limit_ends_a_generator_without_end(model, x):
             yield x[:6], np.zeros(6)
 
     batches, labels = gather(model, forever(), limit=9)
-    assert sum(map(len, batches)) == len(labels) == 9
+    assert sum(map(len, batches)) == len(class_numbers(labels)) == 9
 
 
 def test_a_dataset_of_tensorflow(model, x):
@@ -66,7 +66,7 @@ def test_a_dataset_of_tensorflow(model, x):
     data = tf.data.Dataset.from_tensor_slices((x, np.arange(20))).batch(6)
     batches, labels = gather(model, data)
     np.testing.assert_array_equal(np.concatenate(batches), x)
-    np.testing.assert_array_equal(labels, np.arange(20))
+    np.testing.assert_array_equal(class_numbers(labels), np.arange(20))
 
 
 def with_nan(x):
@@ -92,6 +92,28 @@ def with_nan(x):
 def test_bad_data_is_named(model, x, spoil, error, message):
     with pytest.raises(error, match=message):
         gather(model, spoil(x))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros((20, 6, 6, 1)),
+        {"boxes": np.zeros(20)},
+        np.array(["cat"] * 20),
+        np.zeros(3),
+    ],
+    ids=["masks", "dictionary", "text", "few"],
+)
+def test_labels_are_looked_at_where_they_are_needed(model, x, labels):
+    batches, found = gather(model, [(x, labels)])
+    np.testing.assert_array_equal(np.concatenate(batches), x)
+    with pytest.raises(ValueError, match="Labels must be .* for 20 images"):
+        class_numbers(found)
+
+
+def test_a_limit_below_what_is_needed_is_named(model, x):
+    with pytest.raises(ValueError, match="number of images .* Received: 4"):
+        gather(model, x, limit=4)
 
 
 def test_models_of_several_inputs_are_refused(x):

@@ -463,3 +463,21 @@ def test_layers_that_are_tensorized_already_stay(method, model, x):
         strict=True,
     ):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_subclassed_model_has_its_work_again(model, x, tmp_path):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv = layers.Conv2D(8, 3, name="conv")
+            self.head = layers.Dense(4, name="head")
+
+        def call(self, t):
+            return self.head(keras.ops.mean(self.conv(t) + 1.0, axis=(1, 2)))
+
+    own = Own()
+    own(x[:1])
+    marks = {calibration.OneShot(own, x).mark for _ in range(2)}
+    assert len(marks) == 1
+    own.conv.bias.assign(own.conv.bias + 1)
+    assert calibration.OneShot(own, x).mark not in marks

@@ -116,6 +116,52 @@ def test_bad_input_is_one_line(changes, parts, given, tmp_path):
     assert not (tmp_path / "out.keras").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("empty.npy", b""), ("cut.npz", b"PK\x03\x04cut"), ("bare.npz", None)],
+)
+def test_damaged_arrays_are_one_line(name, content, given, tmp_path):
+    if content is None:
+        np.savez(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    arguments = [*given[:2], f"--data={name}", "--macs=0.5"]
+    assert_refused(compress.main, arguments, [name], **NAMES)
+
+
+def test_other_images_in_the_same_file_are_noticed(given, folder, tmp_path):
+    images = np.load(folder / "images.npy")
+    np.save(tmp_path / "own.npy", images)
+    arguments = [*given[:2], "--data=own.npy", "--macs=0.5"]
+    assert_succeeds(compress.main, *arguments, **NAMES)
+    np.save(tmp_path / "own.npy", 2 * images)
+    assert_refused(compress.main, arguments, ["pixels", "--overwrite"], **NAMES)
+
+
+def test_another_budget_may_follow_where_none_was_kept(
+    given, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tc.calibration.OneShot, "carry_out", _refuse)
+    assert_refused(compress.main, [*given, "--macs=0.5"], ["enough"], **NAMES)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    text = assert_succeeds(compress.main, *given, "--macs=0.6", **NAMES)
+    assert "fit head" in text.out and "moments" not in text.out
+
+
+def _refuse(self, plan):
+    raise ValueError("enough")
+
+
+def test_an_impossible_budget_is_refused_before_anything_is_measured(
+    given, tmp_path
+):
+    assert_refused(
+        compress.main, [*given, "--macs=0.0001"], ["must be at least"], **NAMES
+    )
+    assert not list((tmp_path / "out" / "calibration").glob("moments*"))
+
+
 def test_a_file_in_the_place_stays(given, tmp_path):
     (tmp_path / "out.keras").write_text("mine")
     assert_refused(

@@ -108,3 +108,17 @@ def test_a_run_that_made_nothing_gives_way(path):
     assert (path / "cp_0.1.log").read_text() == "phase 0\n"
     with pytest.raises(ValueError, match="0.2 there, 0.1 asked"):
         RunDirectory(path, SETTINGS)
+
+
+def test_settings_may_change_that_nothing_depends_on_yet(path):
+    free = {"measured": ("budget",)}
+    one, other = ({"budget": b, "data": "a"} for b in (0.5, 0.4))
+    make(path, one, free=free).create()
+    (path / "measured").mkdir()
+    make(path, other, free=free).create()
+    assert make(path, other, free=free).settings == other
+    with pytest.raises(ValueError, match="data: 'a' there, 'b' asked"):
+        make(path, {"budget": 0.5, "data": "b"}, free=free)
+    (path / "model.keras").write_text("made")
+    with pytest.raises(ValueError, match="budget: 0.4 there, 0.5 asked"):
+        make(path, one, free=free)

@@ -119,10 +119,10 @@ def test_a_network_that_gets_slower_raises_the_demand():
     assert found.is_met
 
 
-@pytest.mark.parametrize("limit", [0, -1.0, 10.5])
+@pytest.mark.parametrize("limit", [0, -1.0, float("inf")])
 def test_limits_that_make_no_sense(limit):
     world = World(limit, TRUTHS["true"])
-    with pytest.raises(ValueError, match="`limit` must be in .0, 10."):
+    with pytest.raises(ValueError, match="`limit` must be .* takes 10"):
         world.meet()
 
 

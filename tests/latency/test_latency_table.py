@@ -207,11 +207,31 @@ def test_what_two_runs_measured_is_kept(model, worker, tmp_path):
     assert len(LatencyTable(Runtime("tf"), path)) == 2
 
 
-def test_what_a_busy_machine_measured_is_told(model, worker):
-    table = LatencyTable(Runtime("tf"), start=worker)
+def test_what_a_busy_machine_measured_can_be_forgotten(model, worker, tmp_path):
+    path = tmp_path / "latency.json"
+    table = LatencyTable(Runtime("tf"), path, start=worker)
     pairs = pairs_of(model)
     table.layer_seconds(pairs)
-    assert table.busy(pairs) == pairs[:2]
+    # Both convolutions are one geometry, with an extent of three.
+    assert (table.forget_busy(), len(table)) == (1, 1)
+    again = LatencyTable(Runtime("tf"), path, start=worker)
+    assert len(again) == 1
+    again.layer_seconds(pairs)
+    assert len(worker.requests) == 3 and len(again) == 2
+
+
+def test_a_layer_that_took_nothing_is_no_measure(model, worker, monkeypatch):
+    """As where a stock layer was timed faster than the empty network."""
+    monkeypatch.setattr(table_module, "GROUP", 2)
+    table = LatencyTable(Runtime("tf"), start=worker)
+    pairs = [p for p in pairs_of(model, 0.2, 0.4, 0.6) if len(p[0].kernel) == 4]
+    monkeypatch.setitem(globals(), "seconds_of", _stock_for_nothing)
+    found = table.layer_seconds(pairs)
+    assert found[0] == 0 and min(found[2:]) > 0
+
+
+def _stock_for_nothing(form):
+    return 1e-6 * sum(form.ranks) if form.method else 0.0
 
 
 @pytest.mark.parametrize("text", ["[]", '{"rows": 1}', "{"])

@@ -141,6 +141,45 @@ def test_with_latency_and_size_both_are_kept(model, images, world):
     assert compressed.count_params() <= 0.4 * model.count_params()
 
 
+@pytest.mark.parametrize(
+    ("budget", "accept"),
+    [({"params": 0.4}, "faster"), ({"latency": 0.95, "params": 0.4}, None)],
+    ids=["faster", "both"],
+)
+def test_ranks_between_cliffs_keep_other_limits(
+    budget, accept, model, images, world, monkeypatch
+):
+    """All candidates are as fast as each other, and twice as fast."""
+
+    def seconds(site, decomposition):
+        return 1e-9 * site.num_macs * (1.0 if decomposition is None else 0.5)
+
+    monkeypatch.setattr(world.table, "seconds", seconds)
+    compressed = tc.compress(
+        model,
+        budget=tc.Budget(**budget),
+        data=images,
+        latency=LatencyPlanner(world.table),
+        accept=accept,
+    )
+    assert compressed.count_params() <= 0.4 * model.count_params()
+
+
+@pytest.mark.parametrize("others", [{}, {"macs": 0.5}], ids=str)
+def test_more_time_than_the_original_takes(others, model, images, world):
+    planner = LatencyPlanner(world.table)
+    compressed = tc.compress(
+        model,
+        budget=tc.Budget(latency="1 s", **others),
+        data=images,
+        latency=planner,
+    )
+    share = tc.model_stats(compressed).macs / tc.model_stats(model).macs
+    assert planner.met.is_met and share == pytest.approx(
+        others.get("macs", 1.0), rel=0.2
+    )
+
+
 def test_faster_takes_nothing_that_is_slower(model, images, world):
     # So slow is a second convolution that only large layers get faster.
     world.table.penalty = 0.5e-3

@@ -1,6 +1,7 @@
 """Tables of candidates whose errors are those of the layers' outputs."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -113,6 +114,21 @@ class Losses:
     errors: dict
 
 
+def without_errors(model, survey, methods):
+    """`Candidates` as `table` has them, for what they cost: errors are zero.
+
+    Args:
+        model: functional or Sequential model.
+        survey: its `Survey`.
+        methods: dictionary from path to names of decompositions.
+    """
+    losses = {}
+    for path, names in methods.items():
+        grids = itertools.chain(*_grids(survey.sites[path], names))
+        losses[path] = Losses(0.0, 0.0, dict.fromkeys(grids, 0.0))
+    return table(model, survey, losses)
+
+
 def table(model, survey, losses, exponent=EXPONENT, fingerprint=""):
     """`Candidates` with errors that compare between layers.
 
@@ -170,8 +186,8 @@ def _influence(influence, path, site, errors, blocks, metrics, moments):
     return change / error if error > 0 else 0.0
 
 
-def _errors(site, blocks, metrics, methods):
-    """Yields pairs of a `Decomposition` and its error."""
+def _grids(site, methods):
+    """Yields the candidates of each class, a list of decompositions."""
     classes = dict.fromkeys(
         decompositions.for_kernel(name, site.kernel_shape, dense=site.is_dense)
         for name in methods
@@ -180,8 +196,13 @@ def _errors(site, blocks, metrics, methods):
         found = slices.grid(
             cls, site.kernel_shape, site.convolution.groups, SHARES
         )
-        if not found:
-            continue
+        if found:
+            yield found
+
+
+def _errors(site, blocks, metrics, methods):
+    """Yields pairs of a `Decomposition` and its error."""
+    for found in _grids(site, methods):
         singles = [
             dataclasses.replace(d, kernel_shape=d.block_shape, groups=1)
             for d in found

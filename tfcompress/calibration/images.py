@@ -21,15 +21,21 @@ def gather(model, data, limit=1024, batch_size=64):
 
     Returns:
         `(batches, labels)`: a list of float32 arrays (batch_size, ...), the
-        last one perhaps smaller, and the labels of all images, an integer
-        array (count,), or None if there are none.
+        last one perhaps smaller, and what came as labels, as `class_numbers`
+        takes it, or None if some images have none.
 
     Raises:
         TypeError: if the data is none of these, or the model has several
             inputs.
         ValueError: if there are no images, too few, of another shape than the
-            model takes, or with NaN or infinite values.
+            model takes, or with NaN or infinite values; or if `limit` is too
+            small.
     """
+    if limit < LEAST:
+        raise ValueError(
+            f"The number of images must be at least {LEAST}, better some "
+            f"hundreds. Received: {limit}"
+        )
     if len(model.inputs) != 1:
         raise TypeError(
             "Calibration needs a model of one input. Received: the model "
@@ -38,7 +44,7 @@ def gather(model, data, limit=1024, batch_size=64):
     images, labels, count = [], [], 0
     for number, (batch, own) in enumerate(_batches(data)):
         images.append(_checked(model, batch, number)[: limit - count])
-        labels.append(own if own is None else own[: len(images[-1])])
+        labels.append((own, len(images[-1])))
         count += len(images[-1])
         if count >= limit:
             break
@@ -52,9 +58,26 @@ def gather(model, data, limit=1024, batch_size=64):
         images[begin : begin + batch_size]
         for begin in range(0, count, batch_size)
     ]
-    if any(own is None for own in labels):
+    if any(own is None for own, _ in labels):
         return batches, None
-    return batches, np.concatenate(labels)
+    return batches, labels
+
+
+def class_numbers(labels):
+    """Labels of images, as they came, as numbers of classes.
+
+    Args:
+        labels: list of pairs: integers (images,) or (images, 1), or rows that
+            are largest at the class, one-hot ones, say; and how many of the
+            batch are taken.
+
+    Returns:
+        Integer array (count,).
+
+    Raises:
+        ValueError: if they are none of these.
+    """
+    return np.concatenate([_classes(own, count) for own, count in labels])
 
 
 def _batches(data):
@@ -79,19 +102,26 @@ def _batches(data):
         ) from None
     for batch in batches:
         if isinstance(batch, tuple | list) and len(batch) > 1:
-            yield batch[0], _labels(batch[1])
+            yield batch[0], batch[1]
         elif isinstance(batch, tuple | list):
             yield batch[0], None
         else:
             yield batch, None
 
 
-def _labels(labels):
-    """Labels as integers (count,), those of one-hot rows too."""
-    labels = np.asarray(labels)
-    if labels.ndim > 1 and labels.shape[-1] > 1:
-        return labels.argmax(-1)
-    return labels.reshape(len(labels)).astype(np.int64)
+def _classes(labels, count):
+    found = np.asarray(labels)
+    if found.ndim == 2 and found.shape[1] > 1:
+        found = found.argmax(-1)
+    elif found.ndim == 2:
+        found = found[:, 0]
+    if found.ndim != 1 or found.dtype.kind not in "biuf" or len(found) < count:
+        raise ValueError(
+            "Labels must be integers (images,), or rows (images, classes). "
+            f"Received: {type(labels).__name__} of the shape {found.shape} and "
+            f"type {found.dtype} for {count} images"
+        )
+    return found[:count].astype(np.int64)
 
 
 def _checked(model, batch, number):

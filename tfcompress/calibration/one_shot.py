@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress import decompositions, graph
-from tfcompress.budget import allocate_finely
+from tfcompress.budget import Budget, allocate, allocate_finely
 from tfcompress.calibration import (
     anchored,
     candidates,
@@ -33,7 +33,7 @@ class OneShot:
         model: a built functional, Sequential or subclassed Keras model of one
             input; not changed.
         data: calibration images, see `images.gather`; labels are used by
-            `accuracy` alone.
+            `evaluation` alone.
         methods: names of decompositions, or one name. `METHODS` if None, with
             `latency` `TIMED_METHODS`, and of dense layers and 1 x 1
             convolutions `POINTWISE_METHODS`.
@@ -98,7 +98,7 @@ class OneShot:
                 p for p, own in kinds(layers).items() if "@stem" in own
             }
         self.paths = [p for p in self.survey.sites if p in selected]
-        self.batches, self.labels = images.gather(self.model, data, limit)
+        self.batches, self._labels = images.gather(self.model, data, limit)
         mark = fingerprint(
             self.model,
             self.batches,
@@ -178,7 +178,10 @@ class OneShot:
 
         Raises:
             ValueError: if the budget is impossible; it names the smallest one.
+                Of macs, params and bytes that is known before anything is
+                measured.
         """
+        self._check_possible(budget)
         table = self.table(exponent)
         timed = "latency" in budget.resources
         if self.accept or (timed and self.latency is not None):
@@ -191,6 +194,20 @@ class OneShot:
             )
         _, allocation = allocate_finely(table, self.survey.sites, budget)
         return self.plan_of(allocation)
+
+    def _check_possible(self, budget):
+        """Raises a ValueError if even the smallest candidates take too much."""
+        counts = [name for name in budget.resources if name != "latency"]
+        if not counts or self._losses is not None:
+            return
+        table = candidates.without_errors(
+            self.model,
+            self.survey,
+            {path: self._methods_of(path) for path in self.paths},
+        )
+        allocate(
+            table, Budget(**{name: getattr(budget, name) for name in counts})
+        )
 
     def compress(self, budget, evaluate=None):
         """The model within a `Budget`, fitted.
@@ -215,21 +232,18 @@ class OneShot:
         """`evaluate` of `compress` as a function from a model to a number."""
         if evaluate != "accuracy":
             return evaluate
-        if self.labels is None:
+        if self._labels is None:
             raise ValueError(
                 '`evaluate="accuracy"` needs labels: `data` must be a pair '
                 "(images, labels), or batches of such pairs. Received: images "
                 "alone"
             )
-        return self.accuracy
+        labels = images.class_numbers(self._labels)
+        return lambda model: self._accuracy(model, labels)
 
-    def accuracy(self, model):
-        """Share of the calibration images whose largest output is the label's.
-
-        Raises:
-            ValueError: if `data` held no labels.
-        """
-        return float(np.mean(self.outputs(model).argmax(-1) == self.labels))
+    def _accuracy(self, model, labels):
+        """Share of the images whose largest output is the label's."""
+        return float(np.mean(self.outputs(model).argmax(-1) == labels))
 
     def outputs(self, model):
         """Outputs of a model for all calibration images, a NumPy array."""

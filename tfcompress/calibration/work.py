@@ -1,6 +1,7 @@
 """What calibration found, kept in a folder, so that it is found but once."""
 
 import hashlib
+import itertools
 import json
 import pathlib
 
@@ -10,25 +11,59 @@ from keras import ops
 from tfcompress import decompositions, files
 from tfcompress.calibration.candidates import Losses
 from tfcompress.calibration.moments import Moments
+from tfcompress.graph.dataflow import Dataflow
 
 
 def fingerprint(model, batches, settings):
     """A string that tells a model with its weights, images and settings.
 
     Args:
-        model: Keras model.
+        model: functional or Sequential model.
         batches: list of NumPy arrays.
         settings: anything that JSON can hold.
     """
-    digest = hashlib.sha256()
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    digest.update(json.dumps(model.get_config(), default=str).encode())
-    for weight in model.weights:
-        array = ops.convert_to_numpy(weight)
-        digest.update(np.ascontiguousarray(array).tobytes())
-    for batch in batches:
-        digest.update(np.ascontiguousarray(batch).tobytes())
-    return digest.hexdigest()[:16]
+    weights = [ops.convert_to_numpy(weight) for weight in model.weights]
+    texts = [json.dumps(settings, sort_keys=True), *_structure(model)]
+    return digest(
+        [text.encode() for text in texts], map(_bytes, (*weights, *batches))
+    )
+
+
+def digest(*parts):
+    """A short string that tells some bytes from others.
+
+    Args:
+        *parts: iterables of bytes, or of contiguous arrays.
+    """
+    found = hashlib.sha256()
+    for part in itertools.chain(*parts):
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+def _structure(model):
+    """Yields texts of what a model computes, whatever its tensors are called.
+
+    Keras numbers operations anew each time a subclassed model is traced.
+    """
+    for step in Dataflow.of(model).steps:
+        config = _config(step.operation) | {"name": None}
+        called = (step.args, step.kwargs, step.outputs)
+        yield json.dumps(
+            [type(step.operation).__name__, config, repr(called)], default=str
+        )
+
+
+def _config(operation):
+    try:
+        return operation.get_config()
+    except NotImplementedError:
+        # Keras does not know what it was made with; nor could it be saved.
+        return {}
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).tobytes()
 
 
 class WorkFolder:

@@ -13,12 +13,15 @@ takes them, or a folder in the layout of --dataset, scaled by --normalization or
 
 import pathlib
 import time
+import zipfile
 
 import numpy as np
 from absl import flags as absl_flags
 
 import tfcompress as tc
 from tfcompress import datasets
+from tfcompress.calibration.images import LEAST, gather
+from tfcompress.calibration.work import digest
 from tfcompress.cli import flags, images, models, outcome, program, reports
 from tfcompress.cli.run_directory import RunDirectory
 from tfcompress.cli.session import Session
@@ -46,7 +49,10 @@ METHODS = absl_flags.DEFINE_list(
     "convolutions svd.",
 )
 IMAGES = absl_flags.DEFINE_integer(
-    "images", 1024, "Number of images that are used at most.", lower_bound=1
+    "images",
+    1024,
+    "Number of images that are used at most.",
+    lower_bound=LEAST,
 )
 RUNTIME = absl_flags.DEFINE_string(
     "runtime", "tf", "Where latency is measured: tf, xla or tflite."
@@ -57,20 +63,33 @@ RUNTIME_BATCH = absl_flags.DEFINE_integer(
 RUNTIME_THREADS = absl_flags.DEFINE_integer(
     "runtime_threads", 2, "Threads there.", lower_bound=1
 )
+AGAIN = absl_flags.DEFINE_bool(
+    "measure_again",
+    False,
+    "Measure layers again that an earlier start timed on a busy machine.",
+)
 FASTER = absl_flags.DEFINE_bool(
     "faster", False, "Replace only what gets smaller and, measured, not slower."
 )
 
 
+CALIBRATION, LATENCY = "calibration", "latency.json"
+# What was measured is good for any budget.
+FREE = {CALIBRATION: ("budget",), LATENCY: ("budget",)}
+
+
 def run(session):
-    """Compresses; returns the results, at once if they are there already."""
+    """Compresses, or finds that done already for the same model and images."""
     budget = _budget()
     source, place = _paths()
+    model = models.load_keras(source)
+    data, _ = gather(model, _data(model), IMAGES.value)
     settings = {
         "model": models.fingerprint(source),
         "budget": {k: f.value for k, f in BUDGETS.items()},
         "data": images.absolute(DATA.value),
         "images": IMAGES.value,
+        "pixels": digest(data),
         "methods": METHODS.value,
         "runtime": [
             RUNTIME.value,
@@ -85,12 +104,10 @@ def run(session):
     if _done(path, settings):
         session.print(f"compress is done: {path}")
     else:
-        model = models.load_keras(source)
-        data = _data(model)
         outcome.make_way(session, place)
-        directory = session.open(path, settings, log="compress")
+        directory = session.open(path, settings, log="compress", free=FREE)
         start, progress = time.perf_counter(), session.timed_progress()
-        latency = _latency(budget, directory, progress)
+        latency = _latency(session, budget, directory, progress)
         compressed = tc.compress(
             model,
             METHODS.value,
@@ -101,7 +118,7 @@ def run(session):
             accept="faster" if FASTER.value else None,
             include=flags.INCLUDE.value,
             exclude=_excluded(),
-            work=directory.file("calibration"),
+            work=directory.file(CALIBRATION),
             progress=progress,
         )
         plan = compressed.compression_plan
@@ -124,7 +141,7 @@ def run(session):
 
 
 def _done(path, settings):
-    looked = RunDirectory(path, settings, flags.OVERWRITE.value)
+    looked = RunDirectory(path, settings, flags.OVERWRITE.value, FREE)
     return looked.results is not None
 
 
@@ -185,12 +202,14 @@ def _data(model):
 def _array(path):
     try:
         found = np.load(path)
-    except (OSError, ValueError) as error:
+        if isinstance(found, np.ndarray):
+            return found
+        names = [n for n in ("images", "x", *found.files) if n in found]
+        if names:
+            return found[names[0]]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    if isinstance(found, np.ndarray):
-        return found
-    names = [n for n in ("images", "x") if n in found] or found.files[:1]
-    return found[names[0]]
+    raise ValueError(f"{path} holds no array")
 
 
 def _folder(path, model):
@@ -206,7 +225,7 @@ def _folder(path, model):
     )
 
 
-def _latency(budget, directory, progress):
+def _latency(session, budget, directory, progress):
     if "latency" not in budget.resources and not FASTER.value:
         return None
     runtime = Runtime(
@@ -214,7 +233,10 @@ def _latency(budget, directory, progress):
         threads=RUNTIME_THREADS.value,
         batch_size=RUNTIME_BATCH.value,
     )
-    table = LatencyTable(runtime, directory.file("latency.json"))
+    table = LatencyTable(runtime, directory.file(LATENCY))
+    if AGAIN.value:
+        count = table.forget_busy()
+        session.print(f"measured again: {count} layers")
     return LatencyPlanner(table, progress=progress)
 
 

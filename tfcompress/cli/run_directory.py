@@ -23,14 +23,18 @@ class RunDirectory:
         path: the folder.
         settings: dictionary of JSON values that the results depend on.
         overwrite: start anew where a folder of other settings exists.
+        free: dictionary from the name of a file in the folder to those of the
+            settings that it does not depend on; while the folder holds no
+            others, these settings may change.
 
     Raises:
         ValueError: if the folder holds a run with other settings, or files
             that no run made.
     """
 
-    def __init__(self, path, settings, overwrite=False):
+    def __init__(self, path, settings, overwrite=False, free=None):
         self.path = pathlib.Path(path)
+        self._free = free or {}
         # As they will be read back: tuples become lists, keys strings.
         self.settings = json.loads(json.dumps(settings))
         fault = self._fault()
@@ -65,7 +69,10 @@ class RunDirectory:
 
     def _fault(self):
         """What keeps the run out of the folder, or None."""
-        if not self.path.exists() or not any(map(_is_work, self._entries())):
+        if not self.path.exists():
+            return None
+        work = [p.name for p in self._entries() if _is_work(p)]
+        if not work:
             return None
         old = read_json(self.path / SETTINGS)
         if old is None:
@@ -74,6 +81,7 @@ class RunDirectory:
             k
             for k in {*old, *self.settings}
             if old.get(k) != self.settings.get(k)
+            and any(k not in self._free.get(name, ()) for name in work)
         )
         if not keys:
             return None

@@ -139,7 +139,7 @@ class Session:
         method, rate = compression.method_and_rate()
         return self.output_path(f"phase{phase}", method, f"rate{rate:g}")
 
-    def open(self, path, settings, log=None):
+    def open(self, path, settings, log=None, free=None):
         """The run's folder at `path`, made if it is not there.
 
         Args:
@@ -147,8 +147,9 @@ class Session:
             settings: see `RunDirectory`.
             log: name of the log that keeps what is printed from now on,
                 METHOD_RATE if None; a run that is done writes none.
+            free: see `RunDirectory`.
         """
-        directory = RunDirectory(path, settings, flags.OVERWRITE.value)
+        directory = RunDirectory(path, settings, flags.OVERWRITE.value, free)
         self.barrier()
         if self.chief:
             directory.create()

@@ -81,10 +81,10 @@ def meet_latency(
         ValueError: if an argument is out of range, or the first plan cannot be
             made.
     """
-    if not 0 < limit <= latency.original:
+    if not 0 < limit < math.inf:
         raise ValueError(
-            f"`limit` must be in (0, {latency.original:g}], the seconds that "
-            f"the original takes. Received: {limit}"
+            "`limit` must be a number of seconds above 0. The original takes "
+            f"{latency.original:g}. Received: {limit}"
         )
     if rounds < 1:
         raise ValueError(f"`rounds` must be at least 1. Received: {rounds}")

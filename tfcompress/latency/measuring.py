@@ -22,7 +22,7 @@ from tfcompress.names import first_line
 TIMEOUT = 900
 
 
-class MeasuringError(RuntimeError):
+class MeasuringError(ChildProcessError):
     """The process that measures failed; it says on what."""
 
 

@@ -3,8 +3,7 @@
 import dataclasses
 import math
 
-from tfcompress.budget import allocate
-from tfcompress.budget.allocation import smallest
+from tfcompress.budget.allocation import allocate_within, smallest
 from tfcompress.latency.budget import meet_latency
 from tfcompress.latency.cliffs import beyond_cliffs
 from tfcompress.latency.networks import NetworkLatency, measure_plan
@@ -58,7 +57,7 @@ class LatencyPlanner:
 
     def _best(self, shot, timed, budget):
         """The plan under a budget that does not limit latency."""
-        return shot.plan_of(allocate(timed, budget))
+        return shot.plan_of(_allocate(timed, budget.limits(timed.totals)))
 
     def _not_slower(self, shot, timed, budget, within):
         """The first plan whose network was measured to be not slower.
@@ -109,8 +108,8 @@ class LatencyPlanner:
         network = NetworkLatency.fit(
             shot.model, self.table, sampling=self._sampling
         )
-        limit = budget.limits(timed.totals | {"latency": network.original})
-        limit = limit["latency"]
+        limits = budget.limits(timed.totals | {"latency": network.original})
+        limit = limits["latency"]
 
         total = timed.totals["latency"]
         least = smallest(timed, "latency")
@@ -128,9 +127,10 @@ class LatencyPlanner:
             # Where that is too little the fastest plan may keep it yet: only
             # its network's measurement says. The solver rounds.
             seconds = max(network.allowance(limit, scale), 1.001 * least)
-            own = dataclasses.replace(budget, latency=min(1.0, seconds / total))
             try:
-                return shot.plan_of(allocate(timed, own))
+                return shot.plan_of(
+                    _allocate(timed, limits | {"latency": seconds})
+                )
             except ValueError as error:
                 raise ValueError(
                     f"The budget with a latency of {1e3 * limit:.3g} ms is "
@@ -172,7 +172,7 @@ class LatencyPlanner:
         return self.met.best.plan
 
     def _timed(self, shot, candidates):
-        """The candidates with what they take, at the measured cliffs."""
+        """The candidates with what they take."""
         sites = shot.survey.sites
         pairs = [
             (sites[path], candidate.decomposition)
@@ -199,8 +199,24 @@ class LatencyPlanner:
         return dataclasses.replace(
             candidates,
             totals=candidates.totals | {"latency": total},
-            layers={path: _at_cliffs(found) for path, found in layers.items()},
+            layers=layers,
         )
+
+
+def _allocate(timed, limits):
+    """The best choice of ranks at the cliffs; of all where none there fits.
+
+    Ranks between the cliffs save no time, but what else may be limited.
+    """
+    at_cliffs = {
+        path: _at_cliffs(found) for path, found in timed.layers.items()
+    }
+    try:
+        return allocate_within(
+            dataclasses.replace(timed, layers=at_cliffs), limits
+        )
+    except ValueError:
+        return allocate_within(timed, limits)
 
 
 def _at_cliffs(found):

@@ -66,7 +66,7 @@ ENGINES = {
 }
 
 
-class RuntimeMissingError(RuntimeError):
+class RuntimeMissingError(ImportError):
     """A runtime is asked for that is not installed."""
 
 

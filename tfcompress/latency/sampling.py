@@ -26,7 +26,7 @@ class Sampling:
         spread: the distance between the quartiles of a quiet measurement at
             most, relative to the median, see `Timing`.
         drift: by how much the reference computation may be slower than the
-            fastest one of the process, its median, relative to that.
+            fastest one of the measurement, its median, relative to that.
         others: share of the CPUs that may go to others.
     """
 

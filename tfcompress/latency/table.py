@@ -77,16 +77,17 @@ class LatencyTable:
             for some in forms
         ]
 
-    def busy(self, pairs):
-        """Those of the pairs, all measured, that a busy machine timed."""
-        return [
-            pair
-            for pair in pairs
-            if any(
-                self._entries[form.key]["busy"]
-                for form in LayerForm.all_of(*pair)
-            )
-        ]
+    def forget_busy(self):
+        """Drops what a busy machine timed, so that it is measured again.
+
+        Returns:
+            The number of entries that are dropped, in the file too.
+        """
+        busy = [key for key, entry in self._entries.items() if entry["busy"]]
+        for key in busy:
+            del self._entries[key]
+        self._write(without=busy)
+        return len(busy)
 
     def __len__(self):
         return len(self._entries)
@@ -140,7 +141,7 @@ class LatencyTable:
     def _factor(self, key, seconds):
         """Makes what is timed now comparable with what was timed before."""
         known = self._entries.get(key)
-        if known is None or not seconds:
+        if known is None or not seconds or not known["seconds"]:
             return 1.0
         return known["seconds"] / seconds
 
@@ -155,13 +156,15 @@ class LatencyTable:
             )
         return found["machines"].get(self._machine, {})
 
-    def _write(self):
+    def _write(self, without=()):
         if self.path is None:
             return
         # Another run may have added to the file meanwhile.
         found = files.read_json(self.path) or {}
         machines = found.get("machines", {})
         self._entries = machines.get(self._machine, {}) | self._entries
+        for key in without:
+            self._entries.pop(key, None)
         machines[self._machine] = self._entries
         files.write_json(
             self.path, {"latency_table": FORMAT, "machines": machines}
