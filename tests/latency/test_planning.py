@@ -157,6 +157,7 @@ def test_ranks_between_cliffs_keep_other_limits(
     monkeypatch.setattr(world.table, "seconds", seconds)
     compressed = tc.compress(
         model,
+        "svd",
         budget=tc.Budget(**budget),
         data=images,
         latency=LatencyPlanner(world.table),
@@ -170,6 +171,7 @@ def test_more_time_than_the_original_takes(others, model, images, world):
     planner = LatencyPlanner(world.table)
     compressed = tc.compress(
         model,
+        "svd",
         budget=tc.Budget(latency="1 s", **others),
         data=images,
         latency=planner,
