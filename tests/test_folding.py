@@ -178,3 +178,15 @@ def residual_network():
         x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization()(y)]))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(4)(x), name="resnet")
+
+
+def test_a_subclass_of_the_norm_stays(rng):
+    class Rectified(layers.BatchNormalization):
+        def call(self, x, training=None):
+            return ops.relu(super().call(x, training=training))
+
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3)(inputs)
+    model = keras.Model(inputs, Rectified()(x))
+    folded = tc.fold_batch_norm(model)
+    assert [type(x).__name__ for x in folded.layers][-1] == "Rectified"

@@ -306,6 +306,61 @@ def test_clone_keeps_subclasses_of_functional_models():
     assert type(copy(model)) is Net
 
 
+def test_clone_warns_where_the_class_is_lost():
+    class Net(keras.Model):
+        def __init__(self, inputs, outputs, alpha=0.5, **kwargs):
+            super().__init__(inputs, outputs, **kwargs)
+            self.alpha = alpha
+
+    inputs = keras.Input((4,))
+    model = Net(inputs, layers.Dense(2)(inputs), name="net")
+    with pytest.warns(UserWarning, match="'net' is a keras.Model.* of Net,"):
+        assert not isinstance(copy(model), Net)
+
+
+@pytest.mark.parametrize("nest", [False, True], ids=["plain", "nested"])
+def test_clone_keeps_what_was_adapted(nest, rng):
+    images = 5 + 3 * rng.normal(size=(32, 6, 6, 3)).astype("float32")
+    inputs = keras.Input((6, 6, 3))
+    norm = layers.Normalization(axis=-1)
+    norm.adapt(images)
+    binned = layers.Discretization(num_bins=4)
+    binned.adapt(images)
+    x = layers.Conv2D(4, 3)(norm(inputs))
+    model = keras.Model(inputs, [x, binned(inputs)])
+    if nest:
+        outer = keras.Input((6, 6, 3))
+        model = keras.Model(outer, model(outer))
+    for own, other in zip(
+        outputs(model, images), outputs(copy(model), images), strict=True
+    ):
+        np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5)
+    assert abs(outputs(model, images)[0].mean()) < 1
+
+
+def test_clone_keeps_vocabularies(tmp_path):
+    pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("lookups are of TensorFlow")
+    text = layers.TextVectorization(output_sequence_length=4, name="text")
+    text.adapt(["one two three", "two three four"])
+    number = layers.IntegerLookup(name="number")
+    number.adapt(np.array([10, 20, 20]))
+    inputs = keras.Input((1,), dtype="string"), keras.Input((2,), dtype="int64")
+    model = keras.Model(inputs, [text(inputs[0]), number(inputs[1])])
+    given = [
+        keras.ops.convert_to_tensor([["three one"]], "string"),
+        keras.ops.convert_to_tensor([[20, 7]], "int64"),
+    ]
+    new = copy(model)
+    new.save(tmp_path / "new.keras")
+    for other in (new, keras.models.load_model(tmp_path / "new.keras")):
+        for a, b in zip(model(given), other(given), strict=True):
+            np.testing.assert_array_equal(
+                *map(keras.ops.convert_to_numpy, (a, b))
+            )
+
+
 def test_clone_gives_operations_the_variables_of_the_copy():
     inputs = keras.Input((5,), dtype="int32")
     embedding = layers.Embedding(7, 4, name="embedding")
@@ -535,3 +590,19 @@ def test_find_stages_of_a_residual_network_of_keras():
         "conv5_block3_out",
         "predictions",
     ]
+
+
+def test_find_stages_of_what_cannot_be_cut():
+    ends = [keras.Input((4,)) for _ in range(2)]
+    model = keras.Model(ends, [layers.Dense(2)(x) for x in ends])
+    assert graph.find_stages(model) == []
+
+
+def test_names_are_those_of_everything():
+    inner = keras.Sequential(
+        [keras.Input((4,), name="first"), layers.Dense(2, name="last")],
+        name="inner",
+    )
+    inputs = keras.Input((4,), name="given")
+    model = keras.Model(inputs, inner(inputs))
+    assert graph.names(model) == {"given", "inner", "first", "last"}

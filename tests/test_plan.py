@@ -518,3 +518,48 @@ def test_what_is_no_yaml_is_refused(tmp_path):
     path.write_text("layers: [")
     with pytest.raises(ValueError, match="plan.yaml is not valid YAML"):
         tc.Plan.from_yaml(path)
+
+
+def test_a_schedule_needs_chosen_layers_in_its_stages():
+    inputs = keras.Input((16,))
+    x = layers.Dense(32, name="one")(inputs)
+    model = keras.Model(inputs, layers.Dense(32, name="two")(x))
+    with pytest.raises(ValueError, match="hold some of two. .*'one'"):
+        tc.make_plan(
+            model,
+            "svd",
+            rate=0.3,
+            rate_schedule="linear_inc",
+            stages=["one"],
+            include="two",
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("tuker", "layer 'head'.*`method` must be one of"),
+        ("cp", "layer 'head'.*is 'rcp' instead. Received: 'cp'"),
+    ],
+)
+def test_methods_written_by_hand_are_named(method, message, tmp_path):
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, layers.Dense(32, name="head")(inputs))
+    path = tmp_path / "plan.yaml"
+    tc.make_plan(model, "svd", rate=0.3).to_yaml(path)
+    text = path.read_text().replace("method: svd", f"method: {method}")
+    if method == "cp":
+        cp = decompositions.get("cp")
+        count = len(cp.max_ranks((1, 1, 16, 32)))
+        text = text.replace("ranks: [3]", f"ranks: {[2] * count}")
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        tc.Plan.from_yaml(path)
+
+
+def test_a_plan_of_nothing_is_written(tmp_path):
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, layers.Dense(32, name="head")(inputs))
+    made = tc.make_plan(model, "svd", rate=0.3)
+    tc.Plan(made.totals, made.sites).to_yaml(tmp_path / "plan.yaml")
+    assert not tc.Plan.from_yaml(tmp_path / "plan.yaml")

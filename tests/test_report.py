@@ -174,3 +174,13 @@ def test_a_second_pass_is_reported_from_what_was_stored():
     untouched = tc.report(first, tc.compress(first, rate=0.5, include="down"))
     assert [layer.path for layer in untouched.layers] == ["down"]
     assert "conv" in untouched.skipped
+
+
+def test_what_is_not_finite_is_valid_json(tmp_path):
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, keras.layers.Dense(32, name="head")(inputs))
+    compressed = tc.compress(model, "svd", 0.5)
+    model.get_layer("head").kernel.assign(np.zeros((16, 32)))
+    tc.report(model, compressed).to_json(tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text()
+    assert json.loads(text)["layers"][0]["error"] is None

@@ -413,3 +413,17 @@ def test_a_process_without_tfcompress_loads_the_result(tmp_path, rng):
     )
     found = np.load(tmp_path / "y.npy")
     assert relative_error(found, ops.convert_to_numpy(model(data))) < 1e-5
+
+
+def test_names_of_inputs_and_nested_models_are_taken():
+    first = keras.Sequential(
+        [
+            keras.Input((8, 8, 8), name="c_input"),
+            layers.Conv2D(8, 3, name="c"),
+        ]
+    )
+    inputs = keras.Input((8, 8, 8))
+    inner = keras.Sequential([layers.Conv2D(8, 3, name="d")], name="c_core")
+    x = layers.Conv2D(8, 3, name="c")(inner(inputs))
+    for model in (first, keras.Model(inputs, x)):
+        standardize(tc.compress(model, "tucker", 0.5, include="c"))

@@ -267,3 +267,21 @@ def test_image_sizes_with_the_channels_last():
     assert list(stats.ltypes) == ["conv"]
     with pytest.raises(ValueError, match="must fit the shape .*3, 128, 128"):
         tc.model_stats(model, (1, 3, 128, 128))
+
+
+def test_a_wrapped_layer_is_counted():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.SpectralNormalization(layers.Conv2D(16, 3))(inputs)
+    found = tc.model_stats(keras.Model(inputs, x))
+    assert (found.macs, found.uncounted) == (6 * 6 * 27 * 16, ())
+
+
+def test_open_sizes_behind_known_inputs():
+    inputs = keras.Input((8, 64))
+    x = layers.Lambda(lambda t: t, output_shape=(None, 64))(inputs)
+    model = keras.Model(inputs, layers.Dense(64, name="dense")(x))
+    compressed = tc.compress(model, "svd", 0.5)
+    for network in (model, compressed):
+        assert "dense" in tc.model_stats(network).uncounted
+    assert tc.report(model, compressed).layers
+    assert tc.make_plan(compressed, "svd", 0.2)

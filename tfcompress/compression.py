@@ -47,7 +47,8 @@ def compress(
         settings: `calibration.Settings` of the fit.
         images: largest number of images that is used.
         latency: a `tfcompress.latency.LatencyPlanner` of the runtime that will
-            be used, for a budget of latency or `accept`.
+            be used, for a budget of latency or `accept`. This one and the next
+            three need a budget.
         accept: `"faster"` compresses a layer only where it gets smaller and,
             measured, not slower, and refuses where the network gets slower.
         evaluate: function from a model to a number, the higher the better; of
@@ -84,6 +85,9 @@ def compress(
             work=work,
         )
     if budget is None:
+        _check_needs_budget(
+            latency=latency, accept=accept, evaluate=evaluate, work=work
+        )
         if plan is None:
             plan = make_plan(model, method or "tucker", rate, **kwargs)
         _warn_if_empty(model, plan)
@@ -92,7 +96,7 @@ def compress(
     shot = calibration.OneShot(
         model,
         data,
-        methods=method,
+        methods=method if budget is not None else None,
         limit=images,
         settings=settings,
         latency=latency,
@@ -124,6 +128,15 @@ def _check_needs_data(**given):
             raise ValueError(
                 f"`{name}` needs `data`, some hundreds of images as the model "
                 "takes them. Received: data=None"
+            )
+
+
+def _check_needs_budget(**given):
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` needs `budget`: a plan or a rate leaves nothing to "
+                f"choose. Received: budget=None, {name}={value!r}"
             )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfcompress import calibration, files
+from tfcompress import calibration, decompositions, files
 from tfcompress.tables import percent, table
 
 
@@ -87,7 +87,7 @@ class Frontier:
                     "accuracy": point.accuracy,
                     "layers": {
                         path: {
-                            "method": type(d).__name__,
+                            "method": decompositions.name_of(d),
                             "ranks": list(d.ranks),
                         }
                         for path, d in point.plan.items()

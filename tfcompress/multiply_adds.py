@@ -15,7 +15,6 @@ FREE = (
     layers.Normalization,
     layers.PReLU,
     layers.RMSNormalization,
-    layers.SpectralNormalization,
     layers.UnitNormalization,
 )
 # Layers and operations that multiply tensors with each other, by class name.
@@ -51,8 +50,9 @@ def call_costs(layer, inputs, outputs):
     """
     try:
         if hasattr(layer, "compute_macs"):
-            bias = getattr(layer, "use_bias", False)
-            return layer.compute_macs(inputs[0]), bias * _size(outputs[0])
+            adds = getattr(layer, "use_bias", False) * _size(outputs[0])
+            _size(inputs[0])  # Raises where the layer could but fail.
+            return layer.compute_macs(inputs[0]), adds
         for cls in type(layer).__mro__:
             if cls in _COUNTERS:
                 return _COUNTERS[cls](layer, inputs, outputs)
@@ -165,6 +165,13 @@ def _each_step(layer, inputs, outputs):
     return steps * inner[0], steps * inner[1]
 
 
+def _wrapped(layer, inputs, outputs):
+    inner = call_costs(layer.layer, inputs, outputs)
+    if inner is None:
+        raise _UnknownSize
+    return inner
+
+
 _COUNTERS = {
     layers.Conv1D: _conv,
     layers.Conv2D: _conv,
@@ -182,5 +189,6 @@ _COUNTERS = {
     layers.SimpleRNN: _recurrent,
     layers.LSTM: _recurrent,
     layers.GRU: _recurrent,
+    layers.SpectralNormalization: _wrapped,
     layers.TimeDistributed: _each_step,
 }

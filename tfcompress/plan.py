@@ -68,7 +68,10 @@ class Plan(collections.abc.MutableMapping):
                 f"Received: {decomposition!r}"
             )
         site = self.sites[path]
-        site.check(decomposition)
+        try:
+            site.check(decomposition)
+        except ValueError as error:
+            raise ValueError(f"The layer {path!r}: {error}") from None
         if (
             decomposition.num_params >= site.num_params
             or decomposition.num_bytes >= site.num_bytes

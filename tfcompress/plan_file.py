@@ -18,6 +18,7 @@ HEADER = """\
 MODEL_KEYS = ("name", "params", "macs")
 LAYER_KEYS = ("method", "ranks", "skipped", "site")
 SITE_KEYS = ("layer", "kernel", "convolution", "sizes")
+NOT_CHOSEN = "nothing was chosen"
 STORED_KEYS = ("method", "ranks")
 
 
@@ -35,7 +36,7 @@ def dump(plan):
                 **entry,
             }
         else:
-            entry = {"skipped": plan.skipped[path], **entry}
+            entry = {"skipped": plan.skipped.get(path, NOT_CHOSEN), **entry}
         value["layers"][path] = entry
     for path, reason in plan.skipped.items():
         value["layers"].setdefault(path, {"skipped": reason})
@@ -100,8 +101,8 @@ def _decomposition(name, site, entry):
             f"the layer {name!r} must have a list of positive integers as "
             f"`ranks`. Received: {ranks!r}"
         )
-    cls = decompositions.get(entry["method"])
     try:
+        cls = decompositions.get(entry["method"])
         return cls(site.kernel_shape, tuple(ranks), site.convolution.groups)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the layer {name!r}: {error}") from None

@@ -248,6 +248,12 @@ def _scheduled(model, rate, rate_schedule, stages, survey, chosen):
         for piece in graph.stage_layers(model, ends)
     )
     pieces = [piece for piece in pieces if piece]
+    if rates and not pieces:
+        raise ValueError(
+            f"`rate_schedule` {rate_schedule!r} needs chosen layers in the "
+            f"stages; give `stages` that hold some of {', '.join(rates)}. "
+            f"Received: stages={ends}"
+        )
     params = [
         sum(survey.sites[path].dense_params for path in piece)
         for piece in pieces

@@ -239,15 +239,15 @@ class Site:
 
     def check(self, decomposition):
         """Raises a ValueError if the decomposition is of another kernel."""
+        name = decompositions.name_of(decomposition)
         expected = decompositions.for_kernel(
-            decompositions.name_of(decomposition),
-            self.kernel_shape,
-            dense=self.is_dense,
+            name, self.kernel_shape, dense=self.is_dense
         )
         if type(decomposition) is not expected:
+            right = decompositions.name_of(expected)
             raise ValueError(
-                f"A kernel of shape {self.kernel} takes {expected.__name__}. "
-                f"Received: {decomposition}"
+                f"The method of a kernel of the shape {self.kernel} is "
+                f"{right!r} instead. Received: {name!r}, {decomposition}"
             )
         found = decomposition.kernel_shape, decomposition.groups
         if found != (self.kernel_shape, self.convolution.groups):

@@ -1,6 +1,7 @@
 """What a compression did to each layer of a model."""
 
 import dataclasses
+import math
 
 import keras
 
@@ -78,7 +79,7 @@ class CompressedLayer:
             "params": self.params.to_dict(),
             "macs": self.macs.to_dict(),
             "bytes": self.bytes.to_dict(),
-            "error": self.error,
+            "error": self.error if math.isfinite(self.error) else None,
         }
 
 

@@ -59,7 +59,7 @@ def standardize(model, chains=True):
     """
     model = graph.as_functional(model)
     shapes = _input_shapes(model)
-    taken = {path.rpartition("/")[2] for path, _ in graph.walk(model)}
+    taken = graph.names(model)
     values = []
 
     def replace(path, layer):

@@ -315,6 +315,11 @@ def test_labels_choose_between_plans(model, x, monkeypatch):
             },
             "needs labels",
         ),
+        ({"rate": 0.5, "data": "x", "work": "w"}, "`work` needs `budget`"),
+        (
+            {"rate": 0.5, "data": "x", "evaluate": len},
+            "`evaluate` needs `budget`",
+        ),
         ({"budget": tc.Budget(macs=0.001), "data": "x"}, "smallest|least"),
         (
             {"method": "spd", "budget": tc.Budget(macs=0.5), "data": "x"},
@@ -323,7 +328,8 @@ def test_labels_choose_between_plans(model, x, monkeypatch):
     ],
     ids=[
         *("no data", "work", "rate", "latency", "faster", "accept"),
-        *("labels", "impossible", "method"),
+        *("labels", "plan and work", "plan and evaluate"),
+        *("impossible", "method"),
     ],
 )
 def test_bad_input_is_named(arguments, message, model, x):
@@ -481,3 +487,12 @@ def test_a_subclassed_model_has_its_work_again(model, x, tmp_path):
     assert len(marks) == 1
     own.conv.bias.assign(own.conv.bias + 1)
     assert calibration.OneShot(own, x).mark not in marks
+
+
+def test_method_rules_are_fitted(model, x):
+    rules = [("two", "tucker"), ("@any", "svd")]
+    fitted = tc.compress(model, method=rules, rate=0.5, data=x)
+    kinds = {
+        name: fitted.get_layer(name).method for name in ("one", "two", "head")
+    }
+    assert kinds == {"one": "svd", "two": "tucker", "head": "svd"}

@@ -439,3 +439,18 @@ def test_tensorflow_can_fuse_the_bias(kind):
     names = [operation.type for operation in call.graph.get_operations()]
     assert "BiasAdd" in names
     assert "AddV2" not in names
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (tc.TensorizedDense(8, method="svd", rate=0.5), (2, 16)),
+        (tc.TensorizedConv1D(8, 3, method="tucker", rate=0.5), (2, 8, 16)),
+        (tc.TensorizedConv2D(8, 3, method="tucker", rate=0.5), (2, 8, 8, 16)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_numbers_of_channels_are_refused(layer, shape):
+    layer(np.zeros(shape, "float32"))
+    with pytest.raises(ValueError, match="axis -1|shape"):
+        layer(np.zeros((*shape[:-1], 32), "float32"))

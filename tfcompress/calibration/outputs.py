@@ -76,9 +76,9 @@ def _adds_alike(flow, step):
 
 def _clip_of(operation):
     """Where a rectifier clips; no clipping for everything else."""
-    if isinstance(operation, keras.layers.Activation):
+    if type(operation) is keras.layers.Activation:
         operation = operation.activation
-    if isinstance(operation, keras.layers.ReLU):
+    if type(operation) is keras.layers.ReLU:
         if operation.negative_slope or operation.threshold:
             return _NONE
         top = operation.max_value

@@ -93,7 +93,8 @@ def for_kernel(method, kernel_shape, dense=False):
 
 
 def name_of(decomposition):
-    """The name under which the class of `decomposition` is registered."""
-    return next(
-        name for name, cls in REGISTRY.items() if type(decomposition) is cls
-    )
+    """The name under which a decomposition, or its class, is registered."""
+    own = decomposition
+    if not isinstance(own, type):
+        own = type(own)
+    return next(name for name, cls in REGISTRY.items() if own is cls)

@@ -1,6 +1,8 @@
 """Copies of models with some of their layers replaced."""
 
 import copy
+import tempfile
+import warnings
 
 import keras
 from keras.src.models.functional import functional_like_constructor
@@ -13,9 +15,12 @@ def clone(model, replace):
 
     Sequential models stay Sequential, nested models nested, shared layers
     shared, and operations such as `keras.ops.add` what they are. Everything
-    that is not replaced has the name, settings and values (of weights, and of
-    the states of random generators) that it has in `model`. The copy shares
-    nothing with the model, which is not changed, and is not compiled.
+    that is not replaced has the name, settings and values (of weights, what
+    was adapted, the states of random generators) that it has in `model`;
+    recurrent layers that keep their state begin anew. The copy shares nothing
+    with the model, which is not changed, and is not compiled. It has the class
+    of the model if that takes the arguments of `keras.Model`; else a warning
+    names the class.
 
     Args:
         model: a built functional or Sequential model.
@@ -55,6 +60,7 @@ class _Cloner:
             for source, target in self.variables(old, copied):
                 # A copy: on JAX two models would share the buffer otherwise.
                 target.assign(keras.ops.copy(source.value))
+            self.copy_adapted(old, copied)
         self.copy_trainable(self.model, new)
         return new
 
@@ -104,14 +110,14 @@ class _Cloner:
             for layer in model.layers:
                 layers.extend(self.counterpart(layer))
             plain = type(model).__init__ is keras.Sequential.__init__
-            cls = type(model) if plain else keras.Sequential
+            cls = _class_of(model, plain, keras.Sequential)
             return cls(layers, name=model.name)
         inputs = keras.tree.map_structure(
             lambda x: _copy_input(x).output, model.input
         )
         outputs = run(model, inputs, self.call)
         plain = functional_like_constructor(type(model))
-        cls = type(model) if plain else keras.Model
+        cls = _class_of(model, plain, keras.Model)
         return cls(inputs, outputs, name=model.name)
 
     def copy_layer(self, layer):
@@ -158,6 +164,19 @@ class _Cloner:
             )
         return zip(theirs, ours, strict=True)
 
+    def copy_adapted(self, old, new):
+        """What layers learnt by `adapt` and keep beside their variables."""
+        pairs = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
+        for theirs, ours in pairs:
+            if hasattr(theirs, "finalize_state"):
+                store = {}
+                theirs.save_own_variables(store)
+                ours.load_own_variables(store)
+            if hasattr(theirs, "save_assets"):
+                with tempfile.TemporaryDirectory() as folder:
+                    theirs.save_assets(folder)
+                    ours.load_assets(folder)
+
     def copy_trainable(self, old, new):
         """Sets the trainable flags, outer ones first: they reach inwards."""
         new.trainable = old.trainable
@@ -180,6 +199,19 @@ class _Cloner:
 
 def _key(variable):
     return variable.name, tuple(variable.shape)
+
+
+def _class_of(model, plain, otherwise):
+    """The class of a model's copy."""
+    if plain:
+        return type(model)
+    warnings.warn(
+        f"The copy of the model {model.name!r} is a keras."
+        f"{otherwise.__name__}, without the methods of "
+        f"{type(model).__name__}, which takes other arguments",
+        stacklevel=2,
+    )
+    return otherwise
 
 
 def _copy_input(tensor):

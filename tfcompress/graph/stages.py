@@ -75,7 +75,8 @@ def find_stages(model):
         model: a functional or Sequential model.
 
     Returns:
-        List of names, as `stage_layers` takes them.
+        List of names, as `stage_layers` takes them; empty where the model
+        cannot be cut, not even at its output, since it has several.
     """
     nodes = _nodes(model)
     sizes = _image_sizes(model)
@@ -87,6 +88,8 @@ def find_stages(model):
         and not isinstance(nodes[i][0], keras.layers.InputLayer)
         and names.count(names[i]) == 1
     ]
+    if not cuts:
+        return []
     ends = [
         names[i]
         for i, following in zip(cuts, [*cuts[1:], None], strict=True)

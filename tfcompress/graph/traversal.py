@@ -67,6 +67,16 @@ def walk(model):
     return found
 
 
+def names(model):
+    """The names of all layers, nested models and inputs of a model, a set."""
+    found = {tensor._keras_history.operation.name for tensor in model.inputs}
+    for layer in model.layers:
+        found.add(layer.name)
+        if is_graph(layer):
+            found |= names(layer)
+    return found
+
+
 def run(model, inputs, visit):
     """Runs through one model, nested ones taken as layers.
 

@@ -77,6 +77,9 @@ class TensorizedConv(Tensorized):
             )
         kernel = (*self.kernel_size, channels // self.groups, self.filters)
         self._check_size(input_shape)
+        self.input_spec = keras.layers.InputSpec(
+            ndim=len(input_shape), axes={self.channel_axis: channels}
+        )
         self._build(kernel_shape_4d(kernel), input_shape)
 
     def _check_size(self, input_shape):

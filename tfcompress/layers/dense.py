@@ -62,6 +62,9 @@ class TensorizedDense(Tensorized):
                 "The last axis of the inputs must be known. "
                 f"Received: input_shape={input_shape}"
             )
+        self.input_spec = keras.layers.InputSpec(
+            min_ndim=2, axes={-1: channels}
+        )
         self._build((1, 1, channels, self.units), input_shape, dense=True)
 
     def call(self, inputs):
