@@ -122,3 +122,14 @@ def test_settings_may_change_that_nothing_depends_on_yet(path):
     (path / "model.keras").write_text("made")
     with pytest.raises(ValueError, match="budget: 0.4 there, 0.5 asked"):
         make(path, one, free=free)
+
+
+def test_workers_that_only_look_see_the_results(path):
+    make(path).create()
+    (path / "model.keras").write_text("made")
+    chief, other = (make(path, {"rate": 0.9}, overwrite=True) for _ in range(2))
+    chief.create()
+    for directory in (chief, other):
+        directory.opened()
+    chief.finish({"after": 1})
+    assert other.results == chief.results == {"after": 1}

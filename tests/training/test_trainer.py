@@ -215,6 +215,47 @@ def test_stages_resume_where_they_were(tmp_path, interrupt):
     assert difference < 1e-6
 
 
+@pytest.mark.parametrize("harm", ["missing", "cut"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path, interrupt, harm
+):
+    whole = small_training.network(1)
+    train(tmp_path / "whole", whole)
+    interrupt(5)
+    arguments = {"checkpoint_steps": 1, "steps_per_loop": 1}
+    with pytest.raises(Interruption):
+        train(tmp_path / "parts", small_training.network(1), **arguments)
+    interrupt(1000)
+
+    def spoil(path):
+        for file in path.parent.glob(f"{path.name}.*"):
+            if harm == "missing":
+                file.unlink()
+            elif ".data-" in file.name:
+                file.write_bytes(file.read_bytes()[:100])
+
+    state = next(tmp_path.glob("parts/**/checkpoint")).parent
+    older, newest = sorted(
+        (p.with_suffix("") for p in state.glob("ckpt-*.index")),
+        key=lambda p: int(p.name.rpartition("-")[2]),
+    )
+    spoil(newest)
+    resumed = small_training.network(2)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        train(tmp_path / "parts", resumed, **arguments)
+    difference = small_training.largest_difference(
+        small_training.weights(whole), small_training.weights(resumed)
+    )
+    assert difference < 1e-6
+    for path in {p.with_suffix("") for p in state.glob("ckpt-*.index")}:
+        spoil(path)
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.raises(ValueError, match="No checkpoint in .* bring"),
+    ):
+        make_trainer(tmp_path / "parts").restore(resumed, "run")
+
+
 def test_max_steps_ends_within_an_epoch(tmp_path):
     history = train(tmp_path, small_training.network(1), max_steps=STEPS + 2)
     assert [row["step"] for row in history] == [STEPS, STEPS + 2]

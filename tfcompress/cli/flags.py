@@ -146,7 +146,8 @@ DTYPE = flags.DEFINE_enum(
     "dtype",
     "fp32",
     ("fp32", "fp16", "bf16"),
-    "Computation in mixed precision, or not; weights stay float32.",
+    "Computation in mixed precision, or not, of a network that is built here "
+    "or is of the zoo; weights stay float32.",
 )
 
 DISTRIBUTION_STRATEGY = flags.DEFINE_enum(

@@ -8,6 +8,7 @@ OUT/phase0/METHOD/rateRATE.
 """
 
 import tfcompress as tc
+from tfcompress import graph
 from tfcompress.cli import compression, flags, models, program, reports
 from tfcompress.cli.session import Session
 
@@ -38,7 +39,13 @@ def run(session):
         compressed = tc.compress(
             reference, plan=plan, progress=session.progress
         )
-    report = tc.report(reference, compressed, plan=plan)
+    known = graph.has_known_sizes(reference)
+    report = tc.report(
+        reference,
+        compressed,
+        plan=plan,
+        input_shape=None if known else session.source.image_shape,
+    )
     session.print(report)
     results = {
         **report.totals,

@@ -54,6 +54,10 @@ class RunDirectory:
         if read_json(self.path / SETTINGS) != self.settings:
             write_json(self.path / SETTINGS, self.settings)
 
+    def opened(self):
+        """For all workers, after one of them called `create`."""
+        self._in_the_way = False
+
     def file(self, name):
         """Path of a file in the folder."""
         return self.path / name

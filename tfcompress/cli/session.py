@@ -154,6 +154,7 @@ class Session:
         if self.chief:
             directory.create()
         self.barrier()
+        directory.opened()
         self._log = None
         if directory.results is None:
             name = log or "{}_{:g}".format(*compression.method_and_rate())

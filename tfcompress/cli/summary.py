@@ -63,7 +63,8 @@ def _measure(session, folder):
         ),
         "compressed": models.load_keras(folder / "model.keras"),
     }
-    shape = pair["original"].inputs[0].shape[1:]
+    # Sizes that the model leaves open are those of the data.
+    shape = session.source.image_shape
     noise = np.random.default_rng(0).normal(size=(max(_BATCHES), *shape))
     images = noise.astype("float32")
     return {

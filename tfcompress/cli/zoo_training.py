@@ -96,6 +96,8 @@ def train(
         "learning_rate": recipe.rate,
         "weight_decay": recipe.weight_decay,
         "momentum": recipe.momentum,
+        # The best one of the epochs that were evaluated is kept.
+        "epochs_between_evals": flags.EPOCHS_BETWEEN_EVALS.value,
         **_distillation_settings(),
         **session.data_settings,
     }

@@ -7,7 +7,8 @@ what student and reference give at the end of stage i, the loss of an image is
 
 (Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network",
 arXiv 1503.02531, at the temperature T; Romero et al. 2015, "FitNets", arXiv
-1412.6550, for the features). In contrast to `blocks`, all stages are trained at
+1412.6550, for the features). E ||g_i||^2 is the mean over the images that a
+device has in the batch. In contrast to `blocks`, all stages are trained at
 once.
 """
 
@@ -30,7 +31,6 @@ class ImitationTask(Task):
         temperature: T.
         weight: Of the features.
         batch_norm: "train" or "frozen", see `blocks.BlockTask`.
-        logits: Whether the models give logits; otherwise probabilities.
 
     Raises:
         ValueError: If an argument is not one of these.
@@ -47,7 +47,6 @@ class ImitationTask(Task):
         temperature=2.0,
         weight=1.0,
         batch_norm="frozen",
-        logits=True,
     ):
         check_batch_norm(batch_norm)
         classification.check_classifier("student", student)
@@ -60,7 +59,6 @@ class ImitationTask(Task):
         self._names = frozenset(stage_outputs)
         self._reference = reference
         self._temperature, self._weight = temperature, weight
-        self._logits = logits
         self._training = frozenset()
         if batch_norm == "train":
             self._training = {id(layer) for layer in batch_norm_layers(student)}
@@ -85,8 +83,7 @@ class ImitationTask(Task):
                 found.append(ops.cast(outputs, "float32"))
             return outputs
 
-        logits = ops.cast(run(model, images, visit), "float32")
-        return logits if self._logits else ops.log(logits + 1e-7), found
+        return ops.cast(run(model, images, visit), "float32"), found
 
     def losses(self, labels, outputs):
         return self._divergence(outputs) + self._weight * self._features(

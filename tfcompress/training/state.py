@@ -1,6 +1,7 @@
 """What of a training survives a kill."""
 
 import json
+import warnings
 
 import tensorflow as tf
 
@@ -82,7 +83,11 @@ class Checkpoints:
             self._manager.save(checkpoint_number=self._progress.step)
 
     def restore(self):
-        """Takes the state from the newest checkpoint, if there is one."""
+        """Takes the state from the newest checkpoint, if there is one.
+
+        Raises:
+            ValueError: If it is one of another network, or none can be read.
+        """
         _restore(self._checkpoint, self._directory)
 
 
@@ -97,7 +102,7 @@ def restore_model(model, directory):
         Whether there was a checkpoint.
 
     Raises:
-        ValueError: If it is one of another network.
+        ValueError: If it is one of another network, or none can be read.
     """
     return _restore(tf.train.Checkpoint(model=_values(model)), directory)
 
@@ -109,16 +114,30 @@ def _values(owner):
 
 
 def _restore(checkpoint, directory):
-    path = tf.train.latest_checkpoint(str(directory))
-    if path is None:
+    """Whether there is a checkpoint; the newest one that can be read counts."""
+    state = tf.train.get_checkpoint_state(str(directory))
+    if state is None:
         return False
-    try:
-        status = checkpoint.restore(path)
-        status.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError) as error:
-        reason = first_line(error)
-        raise ValueError(
-            f"{path} is the checkpoint of another network or optimizer; choose "
-            f"another output folder or the settings it was made with ({reason})"
-        ) from error
-    return True
+    for path in reversed(state.all_model_checkpoint_paths):
+        try:
+            status = checkpoint.restore(path)
+            status.assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError) as error:
+            reason = first_line(error)
+            raise ValueError(
+                f"{path} is the checkpoint of another network or optimizer; "
+                "choose another output folder or the settings it was made with "
+                f"({reason})"
+            ) from error
+        except (tf.errors.OpError, IndexError) as error:
+            warnings.warn(
+                f"The checkpoint {path} cannot be read ({first_line(error)}); "
+                "looking for an older one",
+                stacklevel=2,
+            )
+        else:
+            return True
+    raise ValueError(
+        f"No checkpoint in {directory} can be read, though there were some; "
+        "bring their files back, or choose another output folder"
+    )
