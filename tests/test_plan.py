@@ -398,7 +398,7 @@ def test_a_plan_is_edited_like_a_dictionary():
         (
             "head",
             decompositions.Tucker((1, 1, 12, 5), (2, 2)),
-            "takes ReshapedTucker",
+            "is 'rtk' instead. Received: 'tucker'",
         ),
     ],
 )
