@@ -323,19 +323,18 @@ def test_clone_keeps_what_was_adapted(nest, rng):
     images = 5 + 3 * rng.normal(size=(32, 6, 6, 3)).astype("float32")
     inputs = keras.Input((6, 6, 3))
     norm = layers.Normalization(axis=-1)
-    norm.adapt(images)
-    binned = layers.Discretization(num_bins=4)
-    binned.adapt(images)
-    x = layers.Conv2D(4, 3)(norm(inputs))
-    model = keras.Model(inputs, [x, binned(inputs)])
+    # What `adapt` does, which needs TensorFlow.
+    norm.build(inputs.shape)
+    norm.adapt_mean.assign(images.mean((0, 1, 2)))
+    norm.adapt_variance.assign(images.var((0, 1, 2)))
+    norm.finalize_state()
+    model = keras.Model(inputs, layers.Conv2D(4, 3)(norm(inputs)))
     if nest:
         outer = keras.Input((6, 6, 3))
         model = keras.Model(outer, model(outer))
-    for own, other in zip(
-        outputs(model, images), outputs(copy(model), images), strict=True
-    ):
-        np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5)
-    assert abs(outputs(model, images)[0].mean()) < 1
+    wanted = outputs(model, images)
+    found = outputs(copy(model), images)
+    np.testing.assert_allclose(wanted, found, rtol=1e-5, atol=1e-5)
 
 
 def test_clone_keeps_vocabularies(tmp_path):
@@ -346,8 +345,12 @@ def test_clone_keeps_vocabularies(tmp_path):
     text.adapt(["one two three", "two three four"])
     number = layers.IntegerLookup(name="number")
     number.adapt(np.array([10, 20, 20]))
+    binned = layers.Discretization(num_bins=2)
+    binned.adapt(np.arange(40.0))
     inputs = keras.Input((1,), dtype="string"), keras.Input((2,), dtype="int64")
-    model = keras.Model(inputs, [text(inputs[0]), number(inputs[1])])
+    model = keras.Model(
+        inputs, [text(inputs[0]), number(inputs[1]), binned(inputs[1])]
+    )
     given = [
         keras.ops.convert_to_tensor([["three one"]], "string"),
         keras.ops.convert_to_tensor([[20, 7]], "int64"),
