@@ -102,7 +102,8 @@ class _Fit:
         self.settings = settings
         self.layers = dict(graph.walk(student))
         self.changed = set()
-        self.done = 0
+        # So many steps are computed in the original network.
+        self.computed = 0
         self.rng = np.random.default_rng(0)
         self.matrices = {}
         if self.settings.downstream:
@@ -132,9 +133,9 @@ class _Fit:
 
     def _compute_original(self, count):
         """Computes the first `count` steps in the original network."""
-        for step in self.flow.steps[self.done : count]:
+        for step in self.flow.steps[self.computed : count]:
             self._compute(step, step.operation, self.original)
-        self.done = max(self.done, count)
+        self.computed = max(self.computed, count)
 
     def _compute(self, step, operation, values):
         count = len(values[step.inputs[0]])

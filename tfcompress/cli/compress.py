@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 import tfcompress as tc
-from tfcompress import datasets
+from tfcompress import datasets, graph
 from tfcompress.calibration.images import LEAST, gather
 from tfcompress.calibration.work import digest
 from tfcompress.cli import flags, images, models, outcome, program, reports
@@ -82,7 +82,7 @@ def run(session):
     """Compresses, or finds that done already for the same model and images."""
     budget = _budget()
     source, place = _paths()
-    model = models.load_keras(source)
+    model = graph.as_functional(models.load_keras(source))
     data, _ = gather(model, _data(model), IMAGES.value)
     settings = {
         "model": models.fingerprint(source),

@@ -63,8 +63,9 @@ def _measure(session, folder):
         ),
         "compressed": models.load_keras(folder / "model.keras"),
     }
-    # Sizes that the model leaves open are those of the data.
-    shape = session.source.image_shape
+    shape = pair["original"].inputs[0].shape[1:]
+    if None in shape:
+        shape = session.source.image_shape
     noise = np.random.default_rng(0).normal(size=(max(_BATCHES), *shape))
     images = noise.astype("float32")
     return {
